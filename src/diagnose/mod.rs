@@ -1,0 +1,3 @@
+//! From exit statuses, error files and kernel evidence to a cause in words.
+
+pub mod exit;

@@ -1,0 +1,20 @@
+//! nvlaunch starts, watches and ends distributed `PyTorch` jobs.
+//!
+//! The way of a launch, left to right: what the user typed ([`cli`]) becomes what the user wants
+//! ([`settings::spec::LaunchSpec`]); together with what is true on this machine ([`host`]) it
+//! becomes what will be done ([`plan`]); [`supervise`] does it; [`report`] says what happened.
+//! Left of each arrow the world is read, right of it values are computed. `ARCHITECTURE.md` has
+//! the map and the invariants.
+
+pub mod cli;
+pub mod command;
+pub mod diagnose;
+pub mod env_vars;
+pub mod error;
+pub mod exit_code;
+pub mod host;
+pub mod logs;
+pub mod plan;
+pub mod report;
+pub mod settings;
+pub mod supervise;

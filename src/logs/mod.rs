@@ -1,0 +1,1 @@
+//! What the ranks print: whole lines, files, the console, the last lines for the report.

@@ -1,0 +1,1 @@
+//! What will be done: program, environment, addresses, placement of each rank.

@@ -1,0 +1,173 @@
+//! The launch as the user wants it, every default filled in, nothing about this machine yet.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What each rank runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// `python -u SCRIPT args…`
+    Script(PathBuf),
+    /// `python -u -m MODULE args…`
+    Module(OsString),
+    /// `PROGRAM args…`, executed as it is (`--no-python`).
+    Program(PathBuf),
+}
+
+/// How many ranks this node gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProcCount {
+    /// That many, 1 to [`MAX_RANKS`].
+    Count(u32),
+    /// One per accelerator, or one per CPU where there is none.
+    Auto,
+    /// One per GPU; an error where there is none.
+    Gpu,
+    /// One per CPU of this process' affinity mask.
+    Cpu,
+    /// One per device of that kind (`xpu`, or a vendor's name such as `gcu`).
+    Device(String),
+}
+
+/// The most ranks that one node can be asked for.
+pub const MAX_RANKS: u32 = 4096;
+
+/// Who gets the standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StdinChoice {
+    /// The only rank where there is one, else nobody.
+    Auto,
+    /// Nobody: every rank reads `/dev/null`.
+    None,
+    /// This local rank.
+    Rank(u32),
+}
+
+/// Whom a stop request or a passed-on signal reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignalScope {
+    /// The rank's own process only, so that its workers live while it saves.
+    Rank,
+    /// The rank's whole process group, as torchrun does.
+    Group,
+}
+
+/// How a rank's CPUs follow from its device, in torchrun's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NumaBinding {
+    /// All CPUs of the device's NUMA node.
+    Node,
+    /// All CPUs of the device's socket.
+    Socket,
+    /// An equal share of the node's physical cores for each of its devices.
+    Exclusive,
+    /// One group of cores that share a last-level cache.
+    CoreComplex,
+}
+
+/// Where the run folder is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogDir {
+    /// Below the temporary folder; removed after a run that ends well.
+    Temporary,
+    /// Below this folder; kept.
+    Kept(PathBuf),
+    /// Nowhere (`--log-dir /dev/null`): no files, no error files, no events.
+    Off,
+}
+
+/// Streams of one rank, as the bits of torchrun's `-r` and `-t`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Streams {
+    /// Bit 1.
+    pub stdout: bool,
+    /// Bit 2.
+    pub stderr: bool,
+}
+
+/// A value for every rank, or one for some local ranks (`0:1,12:3`); the others have none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamMap {
+    /// The same for all.
+    All(Streams),
+    /// By local rank.
+    ByRank(std::collections::BTreeMap<u32, Streams>),
+}
+
+impl StreamMap {
+    /// What holds for `local_rank`.
+    pub fn of(&self, local_rank: u32) -> Streams {
+        match self {
+            Self::All(streams) => *streams,
+            Self::ByRank(map) => map.get(&local_rank).copied().unwrap_or_default(),
+        }
+    }
+}
+
+/// What happens to the ranks' output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSpec {
+    /// Where files go.
+    pub dir: LogDir,
+    /// Streams that go to a file only.
+    pub redirects: StreamMap,
+    /// Streams that go to a file and to the console.
+    pub tee: StreamMap,
+    /// Template of the console prefix; `None` is `[rank N] ` (nothing where there is one rank).
+    pub prefix: Option<String>,
+    /// Local ranks whose output the console shows; `None` is all.
+    pub ranks_filter: Option<Vec<u32>>,
+    /// Whether identical lines of several ranks are joined on a terminal.
+    pub fold: bool,
+    /// Lines of stdout that contain one of these also go to `filtered_stdout.log`.
+    pub stdout_filters: Vec<String>,
+    /// Lines of stderr that contain one of these also go to `filtered_stderr.log`.
+    pub stderr_filters: Vec<String>,
+}
+
+/// Everything the user wants of a launch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchSpec {
+    /// What each rank runs.
+    pub target: Target,
+    /// The script's own arguments, as typed.
+    pub args: Vec<OsString>,
+    /// `--python`, when given.
+    pub python: Option<PathBuf>,
+    /// How many ranks.
+    pub nproc: ProcCount,
+    /// `ROLE_NAME`.
+    pub role: String,
+    /// `TORCHELASTIC_RUN_ID`, when given; else one is made up.
+    pub run_id: Option<String>,
+    /// Restarts of the whole job after a failure.
+    pub max_restarts: u32,
+    /// From the first request to end until KILL.
+    pub shutdown_timeout: Duration,
+    /// Whom TERM and passed-on signals reach.
+    pub signal_scope: SignalScope,
+    /// Signals that end the job besides TERM, INT, HUP and QUIT (`--signals-to-handle`).
+    pub extra_end_signals: Vec<i32>,
+    /// `TORCHELASTIC_SIGNALS_TO_HANDLE` for the ranks, as typed or torchrun's default.
+    pub signals_to_handle: String,
+    /// Whether descendants that left their rank's session may outlive the job.
+    pub keep_daemons: bool,
+    /// Who gets the standard input.
+    pub stdin: StdinChoice,
+    /// `MASTER_ADDR`, when given.
+    pub master_addr: Option<String>,
+    /// `MASTER_PORT`, when given.
+    pub master_port: Option<u16>,
+    /// `LOCAL_RANK=0` for all, each seeing one device.
+    pub virtual_local_rank: bool,
+    /// CPUs by device.
+    pub numa_binding: Option<NumaBinding>,
+    /// Output.
+    pub logs: LogSpec,
+    /// Where the report is written as JSON, when asked for.
+    pub json_report: Option<PathBuf>,
+    /// One line for each option that was accepted and has no meaning here.
+    pub notes: Vec<String>,
+}
