@@ -1,1 +1,8 @@
 //! Starts the ranks, watches them, ends them (rules S1 to S8 of `ARCHITECTURE.md`).
+
+pub mod core;
+pub mod event;
+pub mod keeper;
+pub mod mark;
+pub mod port;
+pub mod shim;
