@@ -1,3 +1,5 @@
 //! From exit statuses, error files and kernel evidence to a cause in words.
 
+pub mod error_file;
 pub mod exit;
+pub mod oom;

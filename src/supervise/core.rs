@@ -57,6 +57,8 @@ enum Life {
         /// When to look again.
         look_at: Now,
     },
+    /// It did not end after KILL.
+    GivenUp,
     Reaped,
 }
 
@@ -111,7 +113,6 @@ pub struct Supervisor {
     past: Vec<AttemptRecord>,
     request: Option<Request>,
     cannot_start: Option<(u32, String, bool)>,
-    stuck: Vec<u32>,
 }
 
 impl Supervisor {
@@ -125,7 +126,6 @@ impl Supervisor {
             past: Vec::new(),
             request: None,
             cannot_start: None,
-            stuck: Vec::new(),
         }
     }
 
@@ -146,10 +146,12 @@ impl Supervisor {
 
     /// When [`Event::Tick`] is due; `None` while nothing is being waited for.
     pub fn next_wake(&self) -> Option<Now> {
+        let alive = self.attempt.ranks.iter().any(|rank| rank.life == Life::Alive);
         let phase = match self.phase {
+            Phase::Draining { kill_at: at } | Phase::Killing { give_up_at: at } => {
+                alive.then_some(at)
+            }
             Phase::Idle | Phase::Running | Phase::Done => None,
-            Phase::Draining { kill_at } => Some(kill_at),
-            Phase::Killing { give_up_at } => Some(give_up_at),
             Phase::Sweeping { kill_at, give_up_at, look_at, .. } => {
                 Some(give_up_at.unwrap_or(kill_at).min(look_at))
             }
@@ -221,11 +223,11 @@ impl Supervisor {
 
     fn exited(&mut self, now: Now, rank: u32, exit: Exit, actions: &mut Vec<Action>) {
         let Some(record) = self.attempt.ranks.get_mut(rank as usize) else { return };
-        if record.life != Life::Alive {
+        if !matches!(record.life, Life::Alive | Life::GivenUp) {
             return;
         }
         record.ended = Some((exit, now));
-        if exit.is_success() {
+        if exit.is_success() && record.life == Life::Alive {
             record.life = Life::Ending { kill_at: None, give_up_at: None, look_at: now };
             actions.push(Action::SurveyGroup { rank });
         } else {
@@ -383,10 +385,9 @@ impl Supervisor {
             }
             Phase::Killing { give_up_at } if now >= give_up_at => {
                 // The kernel will not give these back; holding the job helps nobody (S5).
-                for (rank, record) in (0u32..).zip(&mut self.attempt.ranks) {
+                for record in &mut self.attempt.ranks {
                     if record.life == Life::Alive {
-                        record.life = Life::Reaped;
-                        self.stuck.push(rank);
+                        record.life = Life::GivenUp;
                     }
                 }
             }
@@ -441,8 +442,10 @@ impl Supervisor {
 
     fn end_attempt(&mut self, now: Now, left: u32, actions: &mut Vec<Action>) {
         actions.push(Action::CloseAttempt);
-        let outcome = if left > 0 || !self.stuck.is_empty() {
-            Outcome::Stuck { ranks: std::mem::take(&mut self.stuck), leftovers: left }
+        let given_up = |(rank, r): (u32, &RankRecord)| (r.life == Life::GivenUp).then_some(rank);
+        let stuck: Vec<u32> = (0u32..).zip(&self.attempt.ranks).filter_map(given_up).collect();
+        let outcome = if left > 0 || !stuck.is_empty() {
+            Outcome::Stuck { ranks: stuck, leftovers: left }
         } else if let Some((rank, reason, exec)) = self.cannot_start.take() {
             Outcome::CannotStart { rank, reason, exec }
         } else if let Some(rank) = self.attempt.suspect {

@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::process::{PidfdFlags, Signal, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use super::mark::RunMark;
 use crate::exit_code;
@@ -39,6 +39,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct Keeper {
     child: Child,
     pipe: ChildStdin,
+    pidfd: Option<OwnedFd>,
 }
 
 impl Keeper {
@@ -56,7 +57,14 @@ impl Keeper {
             .current_dir("/")
             .spawn()?;
         let pipe = child.stdin.take().expect("stdin is a pipe");
-        Ok(Self { child, pipe })
+        let pid = Pid::from_child(&child);
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
+        Ok(Self { child, pipe, pidfd })
+    }
+
+    /// Readable once it has ended; `None` before Linux 5.3.
+    pub fn pidfd(&self) -> Option<&OwnedFd> {
+        self.pidfd.as_ref()
     }
 
     /// Its process id.
@@ -78,8 +86,7 @@ impl Keeper {
     /// Ends it: nvlaunch leaves in good order. Waits a second at most.
     pub fn dismiss(mut self) {
         let _ = self.child.kill();
-        let pid = rustix::process::Pid::from_raw(self.pid());
-        if let Some(Ok(pidfd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+        if let Some(pidfd) = &self.pidfd {
             let limit = PollTimeout::from(1000u16);
             let _ = poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], limit);
         }

@@ -1,0 +1,239 @@
+//! The report as a person reads it: the one cause first, then its consequences, a line each.
+
+use std::fmt::Write as _;
+
+use super::{Other, Report};
+use crate::diagnose::exit::signal_name;
+use crate::supervise::event::Outcome;
+
+/// How many of the last lines are shown; the JSON report has them all.
+const SHOWN_LINES: usize = 20;
+
+/// How many leftovers are named one by one.
+const SHOWN_LEFTOVERS: usize = 8;
+
+/// Renders the report; empty where the run ended well and there is nothing to say.
+///
+/// `repeat_output` is false where the last lines stand right above, on the same terminal.
+pub fn render(report: &Report, repeat_output: bool) -> String {
+    let mut text = String::new();
+    headline(report, &mut text);
+    past(report, &mut text);
+    if repeat_output {
+        last_lines(report, &mut text);
+    }
+    consequences(report, &mut text);
+    leftovers(report, &mut text);
+    losses(report, &mut text);
+    if let Some(dir) = &report.run_dir
+        && !text.is_empty()
+    {
+        let _ = writeln!(text, "  run folder: {}", dir.display());
+    }
+    for hint in &report.hints {
+        let _ = writeln!(text, "hint: {hint}");
+    }
+    text
+}
+
+fn headline(report: &Report, text: &mut String) {
+    let _ = match (&report.outcome, &report.failure) {
+        (Outcome::Completed, _) => Ok(()),
+        (Outcome::CannotStart { rank, reason, exec }, _) => {
+            let what = if *exec { "cannot execute" } else { "cannot start" };
+            let program = &report.program;
+            writeln!(text, "nvlaunch: rank {rank} {what} `{program}`: {reason}")
+        }
+        (Outcome::Stopped { signal }, _) => {
+            let from = report.asked.first().map(asked_by).unwrap_or_default();
+            let name = signal_name(*signal);
+            let took = seconds(report.seconds);
+            writeln!(text, "nvlaunch: ended by {name}{from} after {took}")
+        }
+        (_, Some(failure)) => {
+            let pid = failure.pid.map_or(String::new(), |pid| format!(", pid {pid}"));
+            let attempt = match failure.attempt {
+                0 => String::new(),
+                n => format!(", attempt {n}"),
+            };
+            writeln!(
+                text,
+                "nvlaunch: rank {} failed first: {} (after {}{attempt}{pid})",
+                failure.rank,
+                failure.words,
+                seconds(failure.after),
+            )
+        }
+        (_, None) => writeln!(text, "nvlaunch: the job did not end"),
+    };
+    for stuck in &report.stuck {
+        let sleeps = stuck.waits_in.as_ref().map_or(String::new(), |f| format!(" in {f}"));
+        let (rank, pid, state) = (stuck.rank, stuck.pid, stuck.state);
+        let _ = writeln!(
+            text,
+            "nvlaunch: stuck: rank {rank} (pid {pid}) did not end after SIGKILL: state {state}{sleeps}"
+        );
+    }
+    if let Outcome::Stuck { leftovers, .. } = report.outcome
+        && leftovers > 0
+    {
+        let _ = writeln!(text, "nvlaunch: stuck: {leftovers} other processes did not end");
+    }
+}
+
+fn asked_by(asked: &super::AskedBy) -> String {
+    match (asked.pid, &asked.name) {
+        (Some(pid), Some(name)) => format!(" (from {name}, pid {pid})"),
+        (Some(pid), None) => format!(" (from pid {pid})"),
+        (None, _) => String::new(),
+    }
+}
+
+fn past(report: &Report, text: &mut String) {
+    for attempt in &report.past {
+        let _ = writeln!(
+            text,
+            "  attempt {}: rank {} failed first: {} (after {})",
+            attempt.attempt,
+            attempt.rank,
+            attempt.words,
+            seconds(attempt.after),
+        );
+    }
+}
+
+fn last_lines(report: &Report, text: &mut String) {
+    let Some(failure) = &report.failure else { return };
+    let traceback = failure.script_error.as_ref().map(|error| {
+        let whole = error.traceback.as_deref().unwrap_or(&error.message);
+        ("its error file says:", whole.lines().map(str::to_owned).collect::<Vec<_>>())
+    });
+    let (title, lines) = traceback.unwrap_or_else(|| {
+        if failure.stderr.is_empty() {
+            ("its last lines on stdout:", failure.stdout.clone())
+        } else {
+            ("its last lines on stderr:", failure.stderr.clone())
+        }
+    });
+    if lines.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "  {title}");
+    let skipped = lines.len().saturating_sub(SHOWN_LINES);
+    if skipped > 0 {
+        let _ = writeln!(text, "    … {skipped} lines before");
+    }
+    for line in &lines[skipped..] {
+        let printable = |c: &char| *c == '\t' || !c.is_control();
+        let line: String = line.chars().filter(printable).collect();
+        let _ = writeln!(text, "    {}", line.trim_end());
+    }
+}
+
+/// One line for all ranks of which the same is to be said.
+fn consequences(report: &Report, text: &mut String) {
+    let quiet = matches!(report.outcome, Outcome::Completed | Outcome::CannotStart { .. });
+    if quiet || report.others.is_empty() {
+        return;
+    }
+    let mut groups: Vec<(&str, Vec<&Other>)> = Vec::new();
+    for other in &report.others {
+        match groups.iter_mut().find(|(words, _)| *words == other.words) {
+            Some((_, group)) => group.push(other),
+            None => groups.push((&other.words, vec![other])),
+        }
+    }
+    for (words, group) in groups {
+        let ranks: Vec<u32> = group.iter().map(|other| other.rank).collect();
+        let name = if ranks.len() == 1 { "rank" } else { "ranks" };
+        let latest = group
+            .iter()
+            .filter_map(|other| other.later)
+            .fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))));
+        let when = latest.map_or(String::new(), |s| format!(", {} later", seconds(s)));
+        let _ = writeln!(text, "  then {name} {}: {words}{when}", ranges(&ranks));
+    }
+}
+
+fn leftovers(report: &Report, text: &mut String) {
+    let count = report.leftovers.len();
+    if count == 0 {
+        return;
+    }
+    let (processes, were) = if count == 1 { ("process", "was") } else { ("processes", "were") };
+    let start = if text.is_empty() { "nvlaunch: " } else { "  " };
+    let _ = writeln!(text, "{start}{count} leftover {processes} {were} ended:");
+    for leftover in report.leftovers.iter().take(SHOWN_LEFTOVERS) {
+        let rank = leftover.rank.map_or(String::new(), |rank| format!(" of rank {rank}"));
+        let command: String = leftover.command.chars().take(60).collect();
+        let signal = signal_name(leftover.signal);
+        let _ = writeln!(text, "    pid {}{rank}, {signal}: {command}", leftover.pid);
+    }
+    if count > SHOWN_LEFTOVERS {
+        let _ = writeln!(text, "    … and {} more", count - SHOWN_LEFTOVERS);
+    }
+}
+
+fn losses(report: &Report, text: &mut String) {
+    for line in report.losses.iter().flat_map(super::Losses::lines) {
+        let start = if text.is_empty() { "nvlaunch: " } else { "  " };
+        let _ = writeln!(text, "{start}{line}");
+    }
+}
+
+/// `0-2, 5` for 0, 1, 2, 5; the ranks ascend.
+pub fn ranges(ranks: &[u32]) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for &rank in ranks {
+        match runs.last_mut() {
+            Some((_, end)) if *end + 1 == rank => *end = rank,
+            _ => runs.push((rank, rank)),
+        }
+    }
+    let run = |(from, to): &(u32, u32)| {
+        if from == to { from.to_string() } else { format!("{from}-{to}") }
+    };
+    runs.iter().map(run).collect::<Vec<_>>().join(", ")
+}
+
+/// `4 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`
+pub fn seconds(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded for eyes")]
+    let whole = seconds.max(0.0).round() as u64;
+    if seconds < 1.0 {
+        format!("{:.0} ms", seconds * 1e3)
+    } else if whole < 60 {
+        format!("{seconds:.1} s")
+    } else if whole < 3600 {
+        format!("{} min {} s", whole / 60, whole % 60)
+    } else {
+        format!("{} h {} min", whole / 3600, whole / 60 % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_joined_to_ranges() {
+        for (ranks, words) in
+            [(&[][..], ""), (&[3], "3"), (&[0, 1, 2, 5], "0-2, 5"), (&[0, 2, 4], "0, 2, 4")]
+        {
+            assert_eq!(ranges(ranks), words);
+        }
+    }
+
+    #[test]
+    fn times_are_said_as_people_say_them() {
+        for (value, words) in [
+            (0.0042, "4 ms"),
+            (1.23, "1.2 s"),
+            (59.4, "59.4 s"),
+            (200.0, "3 min 20 s"),
+            (18_130.0, "5 h 2 min"),
+        ] {
+            assert_eq!(seconds(value), words);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What the ranks leave behind: finding it, naming it, ending it (S3, S4).
+//!
+//! nvlaunch is a child subreaper, so a descendant whose parent ended becomes its own child
+//! (prctl(2)). A *stray* is therefore a child of nvlaunch that is neither a rank nor the keeper nor
+//! was there before, and everything below one. That is exact while nvlaunch lives: no process can
+//! leave the tree. Only where nvlaunch is process 1 of a container do strangers become its
+//! children too; there a stray must carry the run's mark.
+
+use std::collections::BTreeMap;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
+use serde::Serialize;
+
+use super::mark::RunMark;
+use crate::host::process::{self, Process};
+
+/// A process that outlived its rank and was ended, or could not be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Leftover {
+    /// Process id.
+    pub pid: i32,
+    /// Its command line.
+    pub command: String,
+    /// The local rank whose session it was in; `None` where it had left that.
+    pub rank: Option<u32>,
+    /// The strongest signal it was sent.
+    pub signal: i32,
+}
+
+/// Which strays are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// In the group or session of the rank with this process id.
+    OfSession(i32),
+    /// All that may not outlive the attempt.
+    All,
+}
+
+/// The strays of a run.
+#[derive(Debug)]
+pub struct Family {
+    me: i32,
+    before: Vec<Process>,
+    mark: RunMark,
+    keep_daemons: bool,
+    keeper: Option<i32>,
+    /// Process id of each rank of the attempt, by local rank.
+    sessions: Vec<Option<i32>>,
+    ended: BTreeMap<(u64, i32), Leftover>,
+}
+
+impl Family {
+    /// Looks at what is there before the first rank.
+    pub fn new(mark: RunMark, keep_daemons: bool) -> Self {
+        let me = nix::unistd::getpid().as_raw();
+        let before = process::children(me).into_iter().filter_map(process::look).collect();
+        Self {
+            me,
+            before,
+            mark,
+            keep_daemons,
+            keeper: None,
+            sessions: Vec::new(),
+            ended: BTreeMap::new(),
+        }
+    }
+
+    /// The keeper is no stray.
+    pub fn set_keeper(&mut self, pid: Option<i32>) {
+        self.keeper = pid;
+    }
+
+    /// A new attempt begins with these ranks to come.
+    pub fn begin_attempt(&mut self, ranks: usize) {
+        self.sessions = vec![None; ranks];
+    }
+
+    /// A rank was started.
+    pub fn add_rank(&mut self, rank: u32, pid: i32) {
+        self.sessions[rank as usize] = Some(pid);
+    }
+
+    /// Everything that was ended, in the order it had begun.
+    pub fn ended(&self) -> Vec<Leftover> {
+        self.ended.values().cloned().collect()
+    }
+
+    /// Reaps strays that have ended; how many there were.
+    pub fn reap(&self) -> usize {
+        let ended = self.direct().into_iter().filter(|p| p.is_zombie());
+        ended.filter(|p| reap(p.pid)).count()
+    }
+
+    /// How many strays live.
+    pub fn count(&self, which: Which) -> u32 {
+        u32::try_from(self.strays(which).len()).unwrap_or(u32::MAX)
+    }
+
+    /// Signals the strays and remembers them by name.
+    pub fn end(&mut self, which: Which, signal: Signal) {
+        for stray in self.strays(which) {
+            let command = process::command_line(&stray);
+            if !process::signal_if_same(&stray, signal) {
+                continue;
+            }
+            if matches!(stray.state, 'T' | 't') {
+                // A stopped process would not see TERM before it is continued.
+                process::signal_if_same(&stray, Signal::CONT);
+            }
+            let rank = self.sessions.iter().position(|pid| *pid == Some(stray.session));
+            let rank = rank.and_then(|rank| u32::try_from(rank).ok());
+            let leftover = Leftover { pid: stray.pid, command, rank, signal: signal.as_raw() };
+            let key = (stray.start_ticks, stray.pid);
+            self.ended.entry(key).and_modify(|e| e.signal = signal.as_raw()).or_insert(leftover);
+        }
+    }
+
+    /// Sends a signal to every stray, without remembering it (stop and continue).
+    pub fn signal_all(&self, signal: Signal) {
+        for stray in process::with_descendants(self.direct().iter().map(|p| p.pid).collect()) {
+            process::signal_if_same(&stray, signal);
+        }
+    }
+
+    fn strays(&self, which: Which) -> Vec<Process> {
+        self.reap();
+        let roots = self.direct().into_iter().filter(|p| !p.is_zombie());
+        let mut all = process::with_descendants(roots.map(|p| p.pid).collect());
+        all.retain(|p| !p.is_zombie());
+        match which {
+            Which::OfSession(pid) => all.retain(|p| p.session == pid || p.group == pid),
+            Which::All if self.keep_daemons => {
+                all.retain(|p| self.sessions.contains(&Some(p.session)));
+            }
+            Which::All => {}
+        }
+        all
+    }
+
+    /// Children of nvlaunch that are strays. An empty answer is asked for twice: the kernel's
+    /// list may miss a child while another one ends.
+    fn direct(&self) -> Vec<Process> {
+        let look = || -> Vec<Process> {
+            let children = process::children(self.me).into_iter();
+            let unknown = children
+                .filter(|pid| Some(*pid) != self.keeper && !self.sessions.contains(&Some(*pid)));
+            unknown.filter_map(process::look).filter(|p| self.is_ours(p)).collect()
+        };
+        let found = look();
+        if found.is_empty() { look() } else { found }
+    }
+
+    fn is_ours(&self, process: &Process) -> bool {
+        let was_there =
+            |b: &Process| b.pid == process.pid && b.start_ticks == process.start_ticks;
+        if self.before.iter().any(was_there) {
+            return false;
+        }
+        self.me != 1 || process.is_zombie() || self.mark.is_on(process.pid)
+    }
+}
+
+/// Reaps a child that has ended; whether it had.
+pub fn reap(pid: i32) -> bool {
+    let Some(pid) = Pid::from_raw(pid) else { return false };
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
+}

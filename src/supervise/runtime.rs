@@ -1,0 +1,510 @@
+//! The loop around the core: one thread, one epoll, no timer that is not needed (S1).
+//!
+//! It turns what the kernel says into events, steps the core, writes the step down, and does the
+//! actions. The answers to an action reach the core before anything else.
+//!
+//! The order of exits comes from epoll's ready list: the kernel appends a pidfd when its process
+//! ends, so two ranks that end a fraction of a millisecond apart are seen in that order even where
+//! nvlaunch itself was not running at the time (`ep_poll_callback` in fs/eventpoll.c). Before Linux
+//! 5.3 there are no pidfds; then `SIGCHLD` wakes the loop and ties are broken by local rank.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use rustix::process::Signal;
+
+use super::core::Supervisor;
+use super::event::{Action, Event, Now, Outcome, Policy};
+use super::family::{Family, Leftover, Which};
+use super::keeper::Keeper;
+use super::mark::RunMark;
+use super::port::HeldPort;
+use super::ranks::Ranks;
+use super::record::{FORMAT, Header, Step};
+use super::signals::{Incoming, Signals};
+use crate::host::process;
+use crate::logs::{AttemptOutput, Logs};
+use crate::plan::{AttemptEnv, Plan};
+use crate::settings::spec::LaunchSpec;
+
+const SIGNALS: u64 = u64::MAX;
+const KEEPER: u64 = u64::MAX - 1;
+
+/// How often a keeper that was killed is replaced.
+const MAX_KEEPERS: u32 = 5;
+
+/// How long the pipes of an attempt are read after its last process ended.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// Everything a run needs.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// What the user wants.
+    pub spec: &'a LaunchSpec,
+    /// What will be done.
+    pub plan: &'a Plan,
+    /// What the core decides by.
+    pub policy: Policy,
+    /// The run's mark.
+    pub mark: RunMark,
+    /// Where files go, if anywhere.
+    pub run_dir: Option<PathBuf>,
+    /// The caller's soft limit on open files, where nvlaunch raised its own.
+    pub open_files: Option<u64>,
+    /// An explicit `MASTER_PORT` that was found free.
+    pub port: Option<HeldPort>,
+}
+
+/// Somebody asked nvlaunch to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// When.
+    pub at: Now,
+    /// With which signal.
+    pub signal: i32,
+    /// By which process, where the kernel says so, and its name at that moment.
+    pub from: Option<(i32, String)>,
+}
+
+/// A process that did not end, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StuckRank {
+    /// Local rank.
+    pub rank: u32,
+    /// Process id.
+    pub pid: i32,
+    /// `D`, `T`, …
+    pub state: char,
+    /// The kernel function it sleeps in, where the kernel says so.
+    pub waits_in: Option<String>,
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// Every attempt, rank by rank.
+    pub core: Supervisor,
+    /// What the last attempt printed last, by local rank.
+    pub output: AttemptOutput,
+    /// The error file of each rank of the last attempt, whether it was written or not.
+    pub error_files: Vec<Option<PathBuf>>,
+    /// What outlived its rank.
+    pub leftovers: Vec<Leftover>,
+    /// Requests to end, in order.
+    pub asked: Vec<Asked>,
+    /// Ranks that are still there.
+    pub stuck: Vec<StuckRank>,
+    /// From the start of supervision to its end, suspended time not counted.
+    pub took: Duration,
+}
+
+/// A clock that stands still while the job is suspended.
+#[derive(Debug)]
+struct Clock {
+    began: Instant,
+    suspended: Duration,
+}
+
+impl Clock {
+    fn now(&self) -> Now {
+        let passed = self.began.elapsed().saturating_sub(self.suspended);
+        // Whole microseconds: that is what the record holds.
+        Duration::from_micros(u64::try_from(passed.as_micros()).unwrap_or(u64::MAX))
+    }
+}
+
+#[derive(Debug)]
+struct Runtime<'a> {
+    job: Job<'a>,
+    logs: &'a mut Logs,
+    core: Supervisor,
+    clock: Clock,
+    epoll: Epoll,
+    signals: Signals,
+    /// Signals taken while something else was being done.
+    backlog: Vec<Incoming>,
+    ranks: Ranks,
+    family: Family,
+    keeper: Option<Keeper>,
+    keepers: u32,
+    held_port: Option<HeldPort>,
+    error_files: Vec<Option<PathBuf>>,
+    output: AttemptOutput,
+    asked: Vec<Asked>,
+    outcome: Option<Outcome>,
+    stuck: Vec<StuckRank>,
+}
+
+/// Runs the job to its end.
+pub fn run(mut job: Job<'_>, logs: &mut Logs, signals: Signals) -> io::Result<Ended> {
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let family = Family::new(job.mark.clone(), job.spec.keep_daemons);
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    epoll.add(signals.fd(), EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+    let held_port = job.port.take();
+    let mut runtime = Runtime {
+        core: Supervisor::new(job.policy.clone()),
+        clock: Clock { began: Instant::now(), suspended: Duration::ZERO },
+        epoll,
+        signals,
+        backlog: Vec::new(),
+        // The keeper first: it must not inherit what the shims inherit.
+        keeper: None,
+        keepers: 0,
+        family,
+        ranks: Ranks::new(job.spec.signal_scope, job.mark.limit, job.open_files)?,
+        held_port,
+        error_files: Vec::new(),
+        output: AttemptOutput::default(),
+        asked: Vec::new(),
+        outcome: None,
+        stuck: Vec::new(),
+        job,
+        logs,
+    };
+    runtime.write_header();
+    runtime.start_keeper();
+    runtime.feed(Event::Start);
+    while runtime.outcome.is_none() {
+        runtime.wait()?;
+    }
+    Ok(runtime.into_ended())
+}
+
+impl Runtime<'_> {
+    fn write_header(&mut self) {
+        let header = Header {
+            format: FORMAT,
+            nvlaunch: env!("CARGO_PKG_VERSION").to_owned(),
+            run: self.job.mark.run_id.clone(),
+            began: jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.6f%:z").to_string(),
+            policy: self.job.policy.clone(),
+        };
+        let mut line = serde_json::to_vec(&header).expect("a header has no foreign text");
+        line.push(b'\n');
+        self.logs.record(line);
+    }
+
+    /// Waits for the kernel or the next deadline, and feeds what came to the core.
+    fn wait(&mut self) -> io::Result<()> {
+        let before = Instant::now();
+        if !self.backlog.is_empty() {
+            self.take_signals(before);
+            return Ok(());
+        }
+        let timeout = self.core.next_wake().map(|at| at.saturating_sub(self.clock.now()));
+        let mut events = [EpollEvent::empty(); 64];
+        let count = match self.epoll.wait(&mut events, epoll_timeout(timeout)) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => 0,
+            Err(errno) => return Err(errno.into()),
+        };
+        for event in &events[..count] {
+            match event.data() {
+                SIGNALS => self.take_signals(before),
+                KEEPER => self.replace_keeper(),
+                rank => self.look_at(u32::try_from(rank).expect("the data of a rank is its rank")),
+            }
+            if self.outcome.is_some() {
+                return Ok(());
+            }
+        }
+        if self.core.next_wake().is_some_and(|at| at <= self.clock.now()) {
+            self.feed(Event::Tick);
+        }
+        Ok(())
+    }
+
+    fn take_signals(&mut self, waiting_since: Instant) {
+        let mut came = std::mem::take(&mut self.backlog);
+        came.extend(self.signals.take());
+        for incoming in came {
+            match incoming {
+                Incoming::Event(event) => {
+                    if let Event::Asked { signal, from } = event {
+                        let name = |pid| process::look(pid).map_or(String::new(), |p| p.name);
+                        let from = from.map(|pid| (pid, name(pid)));
+                        self.asked.push(Asked { at: self.clock.now(), signal, from });
+                    }
+                    self.feed(event);
+                }
+                Incoming::Child => self.child_changed(),
+                // Somebody stopped nvlaunch alone: no deadline may have come nearer meanwhile.
+                Incoming::Continued => {
+                    if self.core.next_wake().is_some() {
+                        self.clock.suspended += waiting_since.elapsed();
+                    }
+                }
+            }
+            if self.outcome.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn child_changed(&mut self) {
+        for rank in self.ranks.unreaped() {
+            // With a pidfd the exit comes through epoll, in order.
+            if self.ranks.pidfd(rank).is_none() {
+                self.look_at(rank);
+            }
+        }
+        if self.outcome.is_none() && self.family.reap() > 0 && self.core.next_wake().is_some() {
+            self.feed(Event::ChildGone);
+        }
+    }
+
+    fn look_at(&mut self, rank: u32) {
+        let Some(exit) = self.ranks.exit_of(rank) else { return };
+        if let Some(pidfd) = self.ranks.pidfd(rank) {
+            // An ended process stays readable; it was seen.
+            let _ = self.epoll.delete(pidfd);
+        }
+        for (rank, error) in self.ranks.exec_failures() {
+            self.feed(Event::ExecFailed { rank, reason: error.to_string() });
+        }
+        self.feed(Event::Exited { rank, exit });
+    }
+
+    /// Steps the core and does what it says, until it has nothing more to say.
+    fn feed(&mut self, event: Event) {
+        let mut queue = VecDeque::from([event]);
+        while let Some(event) = queue.pop_front() {
+            let now = self.clock.now();
+            let actions = self.core.step(now, &event);
+            tracing::debug!(?now, ?event, ?actions, "step");
+            let t_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+            // Ticks and counts that change nothing are not worth a line.
+            if !(actions.is_empty() && matches!(event, Event::Tick | Event::ChildGone)) {
+                let step = Step { t_us, event, actions: actions.clone() };
+                self.logs.record(step.to_line());
+            }
+            for action in actions {
+                self.act(action, &mut queue);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action, answers: &mut VecDeque<Event>) {
+        match action {
+            Action::SpawnAll { attempt } => self.spawn_all(attempt, answers),
+            Action::Signal { rank, signal } => {
+                let is_notice = !self.signals.is_end(signal) && signal != nix::libc::SIGTERM;
+                if !self.ranks.signal(rank, signal, is_notice) && is_notice {
+                    self.say_kept_back(rank, signal);
+                }
+            }
+            Action::Kill { rank } => self.ranks.kill(rank),
+            Action::SurveyGroup { rank } => {
+                let which = self.ranks.pid(rank).map(Which::OfSession);
+                let left = which.map_or(0, |which| self.family.count(which));
+                answers.push_back(Event::Group { rank, left });
+            }
+            Action::EndGroup { rank, signal } => {
+                let signal = kill_or_term(signal);
+                if let Some(pid) = self.ranks.pid(rank) {
+                    // By name first, for the report; then by group, which no fork escapes.
+                    self.family.end(Which::OfSession(pid), signal);
+                }
+                self.ranks.signal_group(rank, signal);
+            }
+            Action::Reap { rank } => self.ranks.reap(rank),
+            Action::Survey => {
+                let left = self.family.count(Which::All);
+                answers.push_back(Event::Leftovers { left });
+            }
+            Action::EndLeftovers { signal } => {
+                self.family.end(Which::All, kill_or_term(signal));
+            }
+            Action::CloseAttempt => self.output = self.logs.close_attempt(DRAIN_LIMIT),
+            Action::Suspend => {
+                self.suspend();
+                answers.push_back(Event::Resume);
+            }
+            Action::Resume => self.signal_everything(Signal::CONT),
+            Action::Finish { outcome } => {
+                if let Outcome::Stuck { ranks, .. } = &outcome {
+                    self.stuck = ranks.iter().filter_map(|&rank| self.describe(rank)).collect();
+                }
+                self.outcome = Some(outcome);
+            }
+        }
+    }
+
+    fn spawn_all(&mut self, attempt: u32, answers: &mut VecDeque<Event>) {
+        let count = self.job.plan.ranks.len();
+        self.ranks.begin_attempt(count);
+        self.family.begin_attempt(count);
+        self.error_files.clear();
+        let failed = |rank, reason: String| Event::SpawnFailed { rank, reason };
+        let master_port = match self.take_port() {
+            Ok(port) => port,
+            Err(error) => {
+                let port = self.job.plan.master_port.unwrap_or(0);
+                answers.push_back(failed(0, format!("cannot take port {port}: {error}")));
+                return;
+            }
+        };
+        let pipes = match self.logs.open_attempt(attempt) {
+            Ok(pipes) => pipes,
+            Err(error) => {
+                answers.push_back(failed(0, error_chain(&error)));
+                return;
+            }
+        };
+        for (rank, pipes) in (0u32..).zip(pipes) {
+            let error_file = pipes.error_file.clone();
+            self.error_files.push(error_file.clone());
+            let run_dir = self.job.run_dir.clone();
+            let env = AttemptEnv { attempt, master_port, error_file, run_dir };
+            match self.ranks.start(self.job.plan, rank, &env, pipes) {
+                Ok(pid) => {
+                    self.family.add_rank(rank, pid);
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.know(pid);
+                    }
+                    if let Some(pidfd) = self.ranks.pidfd(rank) {
+                        let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(rank));
+                        // Without it the exit is seen through SIGCHLD, as before Linux 5.3.
+                        let _ = self.epoll.add(pidfd, event);
+                    }
+                    answers.push_back(Event::Spawned { rank, pid });
+                }
+                Err(error) => {
+                    answers.push_back(failed(rank, error.to_string()));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The port of this attempt: the one that was asked for, else a fresh one each time.
+    fn take_port(&mut self) -> io::Result<u16> {
+        if self.held_port.is_none() || self.job.plan.master_port.is_none() {
+            // The old one first, so that a port that was asked for is free to be held again.
+            self.held_port = None;
+            self.held_port = Some(HeldPort::hold(self.job.plan.master_port.unwrap_or(0))?);
+        }
+        Ok(self.held_port.as_ref().expect("held just now").port())
+    }
+
+    fn start_keeper(&mut self) {
+        let keep = self.job.spec.keep_daemons;
+        let Ok(mut keeper) = Keeper::start(&self.job.mark, keep, self.job.run_dir.as_deref())
+        else {
+            self.logs.say(
+                b"nvlaunch: the keeper could not be started: if nvlaunch is killed with SIGKILL, \
+                  processes that the ranks started may stay\n",
+            );
+            return;
+        };
+        for rank in self.ranks.unreaped() {
+            keeper.know(self.ranks.pid(rank).expect("an unreaped rank has a pid"));
+        }
+        self.keepers += 1;
+        self.family.set_keeper(Some(keeper.pid()));
+        if let Some(pidfd) = keeper.pidfd() {
+            let _ = self.epoll.add(pidfd, EpollEvent::new(EpollFlags::EPOLLIN, KEEPER));
+        }
+        self.keeper = Some(keeper);
+    }
+
+    fn replace_keeper(&mut self) {
+        let Some(keeper) = &mut self.keeper else { return };
+        if !keeper.is_gone() {
+            return;
+        }
+        if let Some(pidfd) = keeper.pidfd() {
+            let _ = self.epoll.delete(pidfd);
+        }
+        self.keeper = None;
+        self.family.set_keeper(None);
+        if self.keepers < MAX_KEEPERS {
+            self.start_keeper();
+        }
+    }
+
+    /// Stops the job and then nvlaunch; returns when it is continued.
+    fn suspend(&mut self) {
+        let stopped = Instant::now();
+        self.signal_everything(Signal::STOP);
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
+        self.clock.suspended += stopped.elapsed();
+        // The SIGCONT that woke nvlaunch is accounted for; whatever else came is looked at next.
+        let came = self.signals.take().into_iter();
+        self.backlog.extend(came.filter(|incoming| *incoming != Incoming::Continued));
+    }
+
+    fn signal_everything(&self, signal: Signal) {
+        for rank in self.ranks.unreaped() {
+            self.ranks.signal_group(rank, signal);
+            // A descendant in another group belongs to the job too.
+            let below = self.ranks.pid(rank).map(process::children).unwrap_or_default();
+            for process in process::with_descendants(below) {
+                process::signal_if_same(&process, signal);
+            }
+        }
+        self.family.signal_all(signal);
+    }
+
+    fn say_kept_back(&self, rank: u32, signal: i32) {
+        let name = crate::diagnose::exit::signal_name(signal);
+        self.logs.say(
+            format!("nvlaunch: rank {rank} has no handler for {name} and was not sent it\n")
+                .as_bytes(),
+        );
+    }
+
+    fn describe(&self, rank: u32) -> Option<StuckRank> {
+        let pid = self.ranks.pid(rank)?;
+        let process = process::look(pid)?;
+        Some(StuckRank { rank, pid, state: process.state, waits_in: process::waits_in(pid) })
+    }
+
+    fn into_ended(mut self) -> Ended {
+        if let Some(keeper) = self.keeper.take() {
+            // A rank that is stuck is left to its keeper.
+            if self.stuck.is_empty() {
+                keeper.dismiss();
+            }
+        }
+        Ended {
+            outcome: self.outcome.expect("the loop ends with an outcome"),
+            core: self.core,
+            output: self.output,
+            error_files: self.error_files,
+            leftovers: self.family.ended(),
+            asked: self.asked,
+            stuck: self.stuck,
+            took: self.clock.now(),
+        }
+    }
+}
+
+/// The core only knows these two for what is left over.
+fn kill_or_term(signal: i32) -> Signal {
+    if signal == Signal::KILL.as_raw() { Signal::KILL } else { Signal::TERM }
+}
+
+/// Rounded up, so that the loop does not wake before the deadline and spin.
+fn epoll_timeout(timeout: Option<Duration>) -> EpollTimeout {
+    let Some(timeout) = timeout else { return EpollTimeout::NONE };
+    let millis = timeout.as_micros().div_ceil(1000);
+    EpollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
+}
+
+fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
