@@ -1,1 +1,111 @@
-//! The command line: structs of clap without effects.
+//! The command line: what was typed, not yet what it means.
+//!
+//! Two stages. [`split`] finds where the options end and the script begins; clap then reads the
+//! options alone. Nothing here reads the environment or the machine, and no value is looked into:
+//! that is the work of [`crate::settings`], which treats a typed value and a `PET_*` variable
+//! alike.
+//!
+//! - C1: options end at the first word that is no option, or after `--`. What follows the script
+//!   belongs to the script, byte for byte, whatever it looks like.
+//! - C2: only the very first word can be a subcommand; `nvlaunch run plan` runs a file `plan`.
+//! - C3: an option that is not known is an error, never handed to the script.
+//! - C4: every option has a spelling with underscores besides the one with hyphens.
+
+mod complete;
+mod error;
+mod help;
+mod options;
+pub mod split;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::FromArgMatches as _;
+
+pub use complete::SHELLS;
+pub use error::CliError;
+pub use options::{RunArgs, Words, command};
+
+use crate::settings::env::Env;
+
+/// What nvlaunch was asked to do.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Start a job.
+    Run(Box<RunArgs>),
+    /// Check the recorded decisions of a run.
+    Replay {
+        /// The recorded events.
+        file: PathBuf,
+    },
+    /// Print this on stdout and end well: help, version, completion script.
+    Print(String),
+}
+
+/// Reads the command line; `argv` starts with the program's own name.
+///
+/// The environment is not needed yet: it is the layer below the command line, joined in
+/// [`crate::settings::resolve`].
+pub fn parse(argv: Vec<OsString>, _env: &Env) -> Result<Invocation, CliError> {
+    let mut words: Vec<OsString> = argv.into_iter().skip(1).collect();
+    match words.first().and_then(|word| word.to_str()) {
+        Some("run") => {
+            words.remove(0);
+            run(words)
+        }
+        Some("replay") => replay(&words[1..]),
+        Some("help") => help(&words[1..]),
+        _ => run(words),
+    }
+}
+
+fn run(mut words: Vec<OsString>) -> Result<Invocation, CliError> {
+    let mut command = command();
+    command.build();
+    let split = split::split(&words, &split::Known::of(&command));
+    let script_and_args = split.script.map(|at| words.split_off(at)).unwrap_or_default();
+    words.truncate(split.options);
+
+    let matches = match command.try_get_matches_from_mut(words) {
+        Ok(matches) => matches,
+        Err(error) => return error::from_clap(&error, help::run),
+    };
+    let mut args = RunArgs::from_arg_matches(&matches)
+        .map_err(|error| CliError::Other { message: error.to_string() })?;
+    if let Some(shell) = &args.print_completion {
+        return complete::script(shell).map(Invocation::Print);
+    }
+    let mut script_and_args = script_and_args.into_iter();
+    args.script = Some(script_and_args.next().ok_or(CliError::NoScript)?);
+    args.args = script_and_args.collect();
+    Ok(Invocation::Run(Box::new(args)))
+}
+
+fn replay(words: &[OsString]) -> Result<Invocation, CliError> {
+    match words {
+        [word] if word == "-h" || word == "--help" => Ok(Invocation::Print(help::replay())),
+        [] => Err(CliError::ReplayFile),
+        [word, ..] if word.to_string_lossy().starts_with('-') && word != "-" => {
+            Err(CliError::UnknownOption {
+                option: word.to_string_lossy().into_owned(),
+                nearest: None,
+                command: "replay",
+            })
+        }
+        [file] => Ok(Invocation::Replay { file: PathBuf::from(file) }),
+        [_, word, ..] => {
+            Err(CliError::UnexpectedWord { word: word.to_string_lossy().into_owned() })
+        }
+    }
+}
+
+fn help(words: &[OsString]) -> Result<Invocation, CliError> {
+    let topic = words.first().map(|word| word.to_string_lossy());
+    match topic.as_deref() {
+        None | Some("run" | "-h" | "--help" | "help") => Ok(Invocation::Print(help::run())),
+        Some("replay") => Ok(Invocation::Print(help::replay())),
+        Some(word) => Err(CliError::UnknownTopic { word: word.to_owned() }),
+    }
+}

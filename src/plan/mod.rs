@@ -1,1 +1,244 @@
 //! What will be done: program, environment, addresses, placement of each rank.
+//!
+//! [`decide`] is a pure function of what the user wants and what is true of the machine. Its
+//! product leaves the executor no choice.
+//!
+//! - P1: every name of torchrun's contract is set for each rank, whatever the caller's environment
+//!   says; names of an outer run that are not set here are removed.
+//! - P2: rank 0 serves the store (`TORCHELASTIC_USE_AGENT_STORE=False`), on a fresh port for each
+//!   attempt unless one was named, so that no attempt reads the keys of the one before it.
+//! - P3: what cannot work is refused before anything is started.
+
+mod environment;
+mod error;
+mod numa;
+mod substitute;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+pub use environment::{AttemptEnv, EnvChange, caller_env_to_remove};
+pub use error::PlanError;
+
+use crate::host::target::{ProgramFact, ScriptFact};
+use crate::host::{Facts, WorkingDir};
+use crate::settings::spec::{LaunchSpec, MAX_RANKS, ProcCount, StdinChoice, Target};
+
+/// Files that nvlaunch has open besides those of the ranks.
+const OWN_FILES: u64 = 16;
+/// Files that one rank needs: a pidfd, and a pipe and a log file for each of two streams.
+const FILES_PER_RANK: u64 = 5;
+
+/// What will be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// `TORCHELASTIC_RUN_ID`.
+    pub run_id: String,
+    /// The ranks of this node, by local rank.
+    pub ranks: Vec<RankPlan>,
+    /// Ranks of the whole job.
+    pub world_size: u32,
+    /// `MASTER_ADDR`.
+    pub master_addr: String,
+    /// `MASTER_PORT`; `None` is a fresh one for each attempt.
+    pub master_port: Option<u16>,
+    /// What every rank's environment has over the caller's.
+    pub common_env: Vec<(OsString, EnvChange)>,
+    /// One line each for the user: what was decided that they may not expect.
+    pub notes: Vec<String>,
+    /// The local rank that inherits the standard input; the others read `/dev/null`.
+    pub stdin_rank: Option<u32>,
+}
+
+/// What one rank is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RankPlan {
+    /// Its number on this node. Not always its `LOCAL_RANK`: see `--virtual-local-rank`.
+    pub local_rank: u32,
+    /// Its number in the job.
+    pub rank: u32,
+    /// The program to execute.
+    pub program: PathBuf,
+    /// The program's arguments, without its own name.
+    pub args: Vec<OsString>,
+    /// Variables that are its own.
+    pub env: Vec<(OsString, OsString)>,
+    /// The CPUs it may run on; `None` is those of nvlaunch. Never empty.
+    pub cpus: Option<Vec<u32>>,
+}
+
+/// Decides what will be done, or why nothing can be.
+pub fn decide(spec: &LaunchSpec, facts: &Facts) -> Result<Plan, PlanError> {
+    if !facts.has_proc {
+        return Err(PlanError::NoProc);
+    }
+    if facts.working_dir == WorkingDir::Deleted {
+        return Err(PlanError::WorkingDirDeleted);
+    }
+    check_script(spec, &facts.script)?;
+    let program = program(&facts.program)?;
+    check_rendezvous_host(spec, facts)?;
+    let count = count(spec, facts)?;
+    check_files(count, facts)?;
+    let stdin_rank = match spec.stdin {
+        StdinChoice::Auto => (count == 1).then_some(0),
+        StdinChoice::None => None,
+        StdinChoice::Rank(rank) if rank < count => Some(rank),
+        StdinChoice::Rank(rank) => return Err(PlanError::StdinRank { rank, count }),
+    };
+
+    let mut notes = spec.notes.clone();
+    let run_id = spec.run_id.clone().unwrap_or_else(|| facts.fresh_run_id.clone());
+    let master_addr = spec.master_addr.clone().unwrap_or_else(|| "127.0.0.1".to_owned());
+    let common_env = environment::common(spec, facts, &run_id, &master_addr, count, &mut notes);
+    let ranks = (0..count)
+        .map(|local_rank| {
+            Ok(RankPlan {
+                local_rank,
+                rank: local_rank,
+                program: program.clone(),
+                args: arguments(spec, local_rank),
+                env: environment::of_rank(spec, facts, local_rank)?,
+                cpus: cpus(spec, facts, local_rank)?,
+            })
+        })
+        .collect::<Result<_, PlanError>>()?;
+    Ok(Plan {
+        run_id,
+        ranks,
+        world_size: count,
+        master_addr,
+        master_port: spec.master_port.filter(|port| *port != 0),
+        common_env,
+        notes,
+        stdin_rank,
+    })
+}
+
+/// How many ranks; never 0, never more than [`MAX_RANKS`].
+fn count(spec: &LaunchSpec, facts: &Facts) -> Result<u32, PlanError> {
+    // With a virtual local rank each rank has a device of its own.
+    let separate = spec.virtual_local_rank;
+    let cpus = u32::try_from(facts.cpus.len()).unwrap_or(u32::MAX).max(1);
+    let devices = &facts.devices;
+    let count = match &spec.nproc {
+        ProcCount::Count(count) => *count,
+        ProcCount::Cpu => cpus,
+        ProcCount::Auto => match devices.auto_count(separate) {
+            0 => cpus,
+            count => count,
+        },
+        ProcCount::Gpu => match devices.gpu_count(separate) {
+            0 => {
+                let hidden = !devices.nvidia.is_empty() || !devices.amd.is_empty();
+                return Err(PlanError::NoGpu { hidden });
+            }
+            count => count,
+        },
+        ProcCount::Device(name) => match devices.count(name) {
+            Some(count) if count > 0 => count,
+            _ => return Err(PlanError::NoDevice { name: name.clone() }),
+        },
+    };
+    if (1..=MAX_RANKS).contains(&count) { Ok(count) } else { Err(PlanError::Count { count }) }
+}
+
+fn check_script(spec: &LaunchSpec, fact: &ScriptFact) -> Result<(), PlanError> {
+    let Target::Script(script) = &spec.target else { return Ok(()) };
+    let script = script.clone();
+    match fact {
+        ScriptFact::Usable => Ok(()),
+        ScriptFact::Missing { nearest } => Err(PlanError::ScriptMissing {
+            // The habit of typing the interpreter first.
+            then: spec
+                .args
+                .iter()
+                .find(|_| script.to_str().is_some_and(|name| name.starts_with("python")))
+                .cloned(),
+            nearest: nearest.clone(),
+            script,
+        }),
+        ScriptFact::Folder => Err(PlanError::ScriptFolder { script }),
+        ScriptFact::NotReadable => Err(PlanError::ScriptNotReadable { script }),
+        ScriptFact::Broken { why } => Err(PlanError::ScriptBroken { script, why: why.clone() }),
+    }
+}
+
+fn program(fact: &ProgramFact) -> Result<PathBuf, PlanError> {
+    match fact {
+        ProgramFact::Found(path) => Ok(path.clone()),
+        ProgramFact::Unknown => Err(PlanError::ProgramUnknown),
+        ProgramFact::Missing { asked, by, in_working_dir } => Err(PlanError::ProgramMissing {
+            asked: asked.clone(),
+            by: *by,
+            in_working_dir: *in_working_dir,
+        }),
+        ProgramFact::NotExecutable { path, is_folder } => {
+            Err(PlanError::NotExecutable { path: path.clone(), is_folder: *is_folder })
+        }
+    }
+}
+
+fn check_rendezvous_host(spec: &LaunchSpec, facts: &Facts) -> Result<(), PlanError> {
+    let Some(host) = &spec.rendezvous_host else { return Ok(()) };
+    let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let is_loopback = host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback() || address.is_unspecified());
+    // The host name is known with or without its domain.
+    let is_name = |name: &String| {
+        name == host
+            || host.parse::<std::net::IpAddr>().is_err()
+                && (!name.contains('.') || !host.contains('.'))
+                && short(name) == short(host)
+    };
+    if is_loopback || facts.local_names.iter().any(is_name) {
+        Ok(())
+    } else {
+        Err(PlanError::OtherHost { host: host.clone() })
+    }
+}
+
+fn check_files(count: u32, facts: &Facts) -> Result<(), PlanError> {
+    let needed = OWN_FILES + FILES_PER_RANK * u64::from(count);
+    match facts.nofile_hard {
+        Some(limit) if limit < needed => Err(PlanError::OpenFiles { count, needed, limit }),
+        _ => Ok(()),
+    }
+}
+
+/// Everything after the program's name.
+fn arguments(spec: &LaunchSpec, local_rank: u32) -> Vec<OsString> {
+    let mut args: Vec<OsString> = match &spec.target {
+        // `-u`: what a rank prints is seen when it is printed, not when a buffer is full.
+        Target::Script(script) => vec!["-u".into(), as_path(script.as_os_str())],
+        Target::Module(module) => vec!["-u".into(), "-m".into(), module.clone()],
+        Target::Program(_) => Vec::new(),
+    };
+    args.extend(spec.args.iter().map(|arg| substitute::local_rank(arg, local_rank)));
+    args
+}
+
+/// The script, so that Python does not take one that starts with a hyphen for an option.
+fn as_path(script: &OsStr) -> OsString {
+    if script.as_bytes().starts_with(b"-") {
+        let mut path = OsString::from("./");
+        path.push(script);
+        path
+    } else {
+        script.to_owned()
+    }
+}
+
+fn cpus(spec: &LaunchSpec, facts: &Facts, local_rank: u32) -> Result<Option<Vec<u32>>, PlanError> {
+    let (Some(mode), Some(topology)) = (spec.numa_binding, &facts.topology) else {
+        return Ok(None);
+    };
+    let cpus: BTreeSet<u32> = numa::cpus(mode, topology, local_rank)?;
+    Ok(Some(cpus.into_iter().collect()))
+}

@@ -160,6 +160,8 @@ pub struct LaunchSpec {
     pub master_addr: Option<String>,
     /// `MASTER_PORT`, when given.
     pub master_port: Option<u16>,
+    /// The host of a c10d `--rdzv-endpoint`: with one node it must be this machine.
+    pub rendezvous_host: Option<String>,
     /// `LOCAL_RANK=0` for all, each seeing one device.
     pub virtual_local_rank: bool,
     /// CPUs by device.

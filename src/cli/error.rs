@@ -1,0 +1,134 @@
+//! What can be wrong with a command line, in our words instead of clap's.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::Invocation;
+use crate::error::Explain;
+use crate::exit_code;
+
+/// Why the command line cannot be understood.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CliError {
+    /// There is no script among the words.
+    #[error("no script to run\nusage: nvlaunch [run] [options] script.py [args...]")]
+    NoScript,
+    /// An option before the script that does not exist.
+    #[error("unexpected option `{option}`")]
+    UnknownOption {
+        /// As typed.
+        option: String,
+        /// The nearest one that exists.
+        nearest: Option<String>,
+        /// Whose options were looked through: `run` or `replay`.
+        command: &'static str,
+    },
+    /// An option at the end of the options, or before another option, that needs a value.
+    #[error("`{option}` needs a value")]
+    MissingValue {
+        /// Its spelling with hyphens.
+        option: String,
+    },
+    /// `--flag=value`.
+    #[error("`{option}` takes no value, and was given `{value}`")]
+    UnexpectedValue {
+        /// Its spelling with hyphens.
+        option: String,
+        /// As typed.
+        value: String,
+    },
+    /// A word too many after `replay FILE`.
+    #[error("unexpected word `{word}`")]
+    UnexpectedWord {
+        /// As typed.
+        word: String,
+    },
+    /// `replay` alone.
+    #[error("no file to replay\nusage: nvlaunch replay FILE")]
+    ReplayFile,
+    /// `help WORD` for a word that is no subcommand.
+    #[error("there is no help on `{word}`")]
+    UnknownTopic {
+        /// As typed.
+        word: String,
+    },
+    /// `--print-completion` for a shell there is no script for.
+    #[error("no completion script for the shell `{shell}`")]
+    UnknownShell {
+        /// As typed.
+        shell: String,
+    },
+    /// Anything else that clap finds.
+    #[error("{message}")]
+    Other {
+        /// clap's first line, without its label.
+        message: String,
+    },
+}
+
+impl Explain for CliError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::UnknownOption { nearest: Some(nearest), .. } => {
+                format!("did you mean `{nearest}`?")
+            }
+            Self::UnknownOption { command: "run", .. } => {
+                "options of the script stand after it; `nvlaunch --help` lists those before it"
+                    .to_owned()
+            }
+            Self::MissingValue { option } => {
+                format!("a value that starts with a hyphen is written `{option}=VALUE`")
+            }
+            Self::UnexpectedValue { option, .. } => format!("write `{option}` alone"),
+            Self::UnexpectedWord { .. } => "usage: nvlaunch replay FILE".to_owned(),
+            Self::UnknownTopic { .. } => "there is help on `run` and `replay`".to_owned(),
+            Self::UnknownShell { .. } => format!("there are {}", super::SHELLS.join(", ")),
+            Self::UnknownOption { .. } | Self::ReplayFile => {
+                "`nvlaunch replay --help` says more".to_owned()
+            }
+            Self::NoScript | Self::Other { .. } => "`nvlaunch --help` lists the options".to_owned(),
+        })
+    }
+
+    fn exit_code(&self) -> u8 {
+        exit_code::USAGE
+    }
+}
+
+/// What clap's refusal means; `help` is the text for `--help`.
+pub(super) fn from_clap(error: &clap::Error, help: fn() -> String) -> Result<Invocation, CliError> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    // clap names an option together with its value: `--nproc-per-node <N>`.
+    let option = || {
+        let text = context(ContextKind::InvalidArg).unwrap_or_default();
+        text.split([' ', '=']).next().unwrap_or_default().to_owned()
+    };
+    Err(match error.kind() {
+        ErrorKind::DisplayHelp => return Ok(Invocation::Print(help())),
+        ErrorKind::DisplayVersion => {
+            return Ok(Invocation::Print(
+                concat!("nvlaunch ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+            ));
+        }
+        ErrorKind::UnknownArgument => CliError::UnknownOption {
+            option: option(),
+            nearest: context(ContextKind::SuggestedArg),
+            command: "run",
+        },
+        ErrorKind::InvalidValue | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
+            CliError::MissingValue { option: option() }
+        }
+        ErrorKind::TooManyValues => CliError::UnexpectedValue {
+            option: option(),
+            value: context(ContextKind::InvalidValue).unwrap_or_default(),
+        },
+        _ => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            CliError::Other { message: line.trim_start_matches("error: ").to_owned() }
+        }
+    })
+}

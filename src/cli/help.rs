@@ -1,0 +1,104 @@
+//! The text of `--help`, laid out for 80 columns.
+//!
+//! The words come from the definitions of the options; only the layout is ours, because clap's puts
+//! every text at the right of the longest option and leaves it half of the line.
+
+use std::fmt::Write as _;
+
+use clap::Arg;
+
+/// No line of the help is wider.
+const WIDTH: usize = 80;
+/// The column where the texts start.
+const TEXT: usize = 30;
+
+const HEAD: &str = "\
+nvlaunch starts, watches and ends distributed PyTorch jobs.
+
+Usage:
+  nvlaunch [run] [options] script.py [args...]
+  nvlaunch [run] [options] -m package.module [args...]
+  nvlaunch [run] [options] --no-python program [args...]
+  nvlaunch replay FILE
+
+Everything after the script is the script's own. Options may be spelled with
+underscores, as in --nproc_per_node; those of torchrun are also read from
+PET_* variables, as in PET_NPROC_PER_NODE=8.
+";
+
+/// The help of nvlaunch and of `nvlaunch run`.
+pub(super) fn run() -> String {
+    let mut command = super::command();
+    command.build();
+    let mut text = HEAD.to_owned();
+    let mut heading = None;
+    for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+        let of_arg = arg.get_help_heading().unwrap_or("Other");
+        if heading != Some(of_arg) {
+            heading = Some(of_arg);
+            let _ = write!(text, "\n{of_arg}:\n");
+        }
+        option(&mut text, arg);
+    }
+    text
+}
+
+/// The help of `nvlaunch replay`.
+pub(super) fn replay() -> String {
+    "\
+Takes the decisions of a recorded run again and compares them.
+
+Usage:
+  nvlaunch replay FILE
+
+FILE is the record of a run, from its run folder. The exit code is 0 where
+every decision is the same, 1 where one differs.
+"
+    .to_owned()
+}
+
+fn option(text: &mut String, arg: &Arg) {
+    let mut line = String::from("  ");
+    if let Some(short) = arg.get_short() {
+        let _ = write!(line, "-{short}, ");
+    }
+    if let Some(long) = arg.get_long() {
+        let _ = write!(line, "--{long}");
+    }
+    for alias in arg.get_visible_aliases().unwrap_or_default() {
+        let _ = write!(line, ", --{alias}");
+    }
+    if arg.get_action().takes_values() {
+        for name in arg.get_value_names().unwrap_or_default() {
+            let _ = write!(line, " {name}");
+        }
+    }
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    for piece in wrap(&help, WIDTH - TEXT) {
+        // An option too long for its column stands on a line of its own.
+        if line.len() + 2 > TEXT {
+            text.push_str(line.trim_end());
+            text.push('\n');
+            line.clear();
+        }
+        let _ = writeln!(text, "{line:TEXT$}{piece}");
+        line.clear();
+    }
+}
+
+/// Breaks a text into lines of at most `width` characters, at spaces.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is always a line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}

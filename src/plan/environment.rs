@@ -1,0 +1,166 @@
+//! The environment of the ranks: torchrun's contract and nvlaunch's own names.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::{Plan, PlanError};
+use crate::env_vars;
+use crate::host::Facts;
+use crate::settings::spec::LaunchSpec;
+
+/// What happens to one variable of the caller's environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnvChange {
+    /// It gets this value.
+    Set(OsString),
+    /// It is taken away.
+    Remove,
+}
+
+/// What is known of an attempt only when it starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptEnv {
+    /// Its number, 0 for the first.
+    pub attempt: u32,
+    /// The port that rank 0 binds.
+    pub master_port: u16,
+    /// Where this rank's `@record` writes its error.
+    pub error_file: Option<PathBuf>,
+    /// The run folder.
+    pub run_dir: Option<PathBuf>,
+}
+
+/// Names that a run around this one may have left in the caller's environment, and that must not
+/// reach the ranks; those of the contract are set again afterwards.
+pub fn caller_env_to_remove() -> &'static [&'static str] {
+    &[
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "GROUP_RANK",
+        "GROUP_WORLD_SIZE",
+        "ROLE_RANK",
+        "ROLE_WORLD_SIZE",
+        "ROLE_NAME",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "TORCHELASTIC_RESTART_COUNT",
+        "TORCHELASTIC_MAX_RESTARTS",
+        "TORCHELASTIC_RUN_ID",
+        "TORCHELASTIC_USE_AGENT_STORE",
+        "TORCHELASTIC_ERROR_FILE",
+        "TORCHELASTIC_SIGNALS_TO_HANDLE",
+        "TORCHELASTIC_TIMER_FILE",
+        env_vars::RUN_ID,
+        env_vars::ATTEMPT,
+        env_vars::RUN_DIR,
+        env_vars::VERSION,
+    ]
+}
+
+/// What is the same for all ranks and all attempts. Removals come first.
+pub(super) fn common(
+    spec: &LaunchSpec,
+    facts: &Facts,
+    run_id: &str,
+    master_addr: &str,
+    count: u32,
+    notes: &mut Vec<String>,
+) -> Vec<(OsString, EnvChange)> {
+    let removed = caller_env_to_remove().iter().map(|name| (name.into(), EnvChange::Remove));
+    let mut env: Vec<(OsString, EnvChange)> = removed.collect();
+    let mut set = |name: &str, value: OsString| env.push((name.into(), EnvChange::Set(value)));
+
+    let nccl = facts.caller.nccl_async_error_handling.clone();
+    set("WORLD_SIZE", count.to_string().into());
+    set("LOCAL_WORLD_SIZE", count.to_string().into());
+    set("GROUP_RANK", "0".into());
+    set("GROUP_WORLD_SIZE", "1".into());
+    set("ROLE_WORLD_SIZE", count.to_string().into());
+    set("ROLE_NAME", spec.role.clone().into());
+    set("MASTER_ADDR", master_addr.into());
+    set("TORCHELASTIC_MAX_RESTARTS", spec.max_restarts.to_string().into());
+    set("TORCHELASTIC_RUN_ID", run_id.into());
+    set("TORCHELASTIC_USE_AGENT_STORE", "False".into());
+    set("TORCHELASTIC_SIGNALS_TO_HANDLE", spec.signals_to_handle.clone().into());
+    set("TORCH_NCCL_ASYNC_ERROR_HANDLING", nccl.unwrap_or_else(|| "1".into()));
+    set(env_vars::RUN_ID, run_id.into());
+    set(env_vars::VERSION, env!("CARGO_PKG_VERSION").into());
+    if count > 1 && facts.caller.omp_num_threads.is_none() {
+        set("OMP_NUM_THREADS", "1".into());
+        notes.push(
+            "OMP_NUM_THREADS is set to 1 for each rank; set it yourself for another number"
+                .to_owned(),
+        );
+    }
+    env
+}
+
+/// What is the rank's own.
+pub(super) fn of_rank(
+    spec: &LaunchSpec,
+    facts: &Facts,
+    local_rank: u32,
+) -> Result<Vec<(OsString, OsString)>, PlanError> {
+    let number = OsString::from(local_rank.to_string());
+    let seen = if spec.virtual_local_rank { "0".into() } else { number.clone() };
+    let mut env = vec![
+        ("RANK".into(), number.clone()),
+        ("LOCAL_RANK".into(), seen),
+        ("ROLE_RANK".into(), number.clone()),
+    ];
+    if spec.virtual_local_rank {
+        // On ROCm HIP's variable comes before CUDA's, so the list is taken from it, and both are
+        // set to the one device.
+        let hip = facts.caller.hip_visible_devices.as_ref().filter(|list| !list.is_empty());
+        let list = hip.or(facts.caller.cuda_visible_devices.as_ref());
+        let device = match list {
+            None => number,
+            Some(list) => {
+                let text = list.to_string_lossy();
+                text.split(',').nth(local_rank as usize).map(|one| one.trim().into()).ok_or_else(
+                    || PlanError::NoDeviceForRank {
+                        local_rank,
+                        variable: if hip.is_some() {
+                            "HIP_VISIBLE_DEVICES"
+                        } else {
+                            "CUDA_VISIBLE_DEVICES"
+                        },
+                        list: text.clone().into_owned(),
+                    },
+                )?
+            }
+        };
+        if hip.is_some() {
+            env.push(("HIP_VISIBLE_DEVICES".into(), device.clone()));
+        }
+        env.push(("CUDA_VISIBLE_DEVICES".into(), device));
+    }
+    Ok(env)
+}
+
+impl Plan {
+    /// Every variable to set for a rank, over the caller's environment less
+    /// [`caller_env_to_remove`]. No name stands twice; unknown ranks have only the common ones.
+    pub fn rank_env(&self, local_rank: u32, attempt: &AttemptEnv) -> Vec<(OsString, OsString)> {
+        let common = self.common_env.iter().filter_map(|(name, change)| match change {
+            EnvChange::Set(value) => Some((name.clone(), value.clone())),
+            EnvChange::Remove => None,
+        });
+        let of_rank = self.ranks.iter().find(|rank| rank.local_rank == local_rank);
+        let mut env: Vec<(OsString, OsString)> = common.collect();
+        env.extend(of_rank.iter().flat_map(|rank| rank.env.iter().cloned()));
+        let number = attempt.attempt.to_string();
+        env.push(("MASTER_PORT".into(), attempt.master_port.to_string().into()));
+        env.push(("TORCHELASTIC_RESTART_COUNT".into(), number.clone().into()));
+        env.push((env_vars::ATTEMPT.into(), number.into()));
+        if let Some(file) = &attempt.error_file {
+            env.push(("TORCHELASTIC_ERROR_FILE".into(), file.into()));
+        }
+        if let Some(folder) = &attempt.run_dir {
+            env.push((env_vars::RUN_DIR.into(), folder.into()));
+        }
+        env
+    }
+}
