@@ -1,1 +1,38 @@
-//! One module for each subcommand.
+//! One module for each subcommand; the hidden ones (`__rank`, `__keeper`) stand in
+//! [`crate::supervise`].
+
+mod folder;
+mod output;
+mod replay;
+mod run;
+
+use std::ffi::OsString;
+
+pub use output::eprint;
+
+use crate::cli::{self, Invocation};
+use crate::error::{BoxError, render};
+use crate::settings::env::Env;
+use crate::supervise::{keeper, shim};
+
+/// Runs the program with these words (the program's own name first); the exit code.
+pub fn main(argv: Vec<OsString>) -> u8 {
+    // The shim's way is as short as it can be: it stands between the command and every rank.
+    match argv.get(1).and_then(|word| word.to_str()) {
+        Some(shim::SUBCOMMAND) => return shim::run(argv.into_iter().skip(2)),
+        Some(keeper::SUBCOMMAND) => return keeper::run(argv.into_iter().skip(2)),
+        _ => {}
+    }
+    let env = Env::snapshot();
+    output::start_developers_log(&env);
+    let result =
+        cli::parse(argv, &env).map_err(BoxError::from).and_then(|invocation| match invocation {
+            Invocation::Run(options) => run::run(&options, &env),
+            Invocation::Replay { file } => replay::replay(&file),
+            Invocation::Print(text) => Ok(output::print(&text)),
+        });
+    result.unwrap_or_else(|error| {
+        output::eprint(&render(&*error));
+        error.exit_code()
+    })
+}

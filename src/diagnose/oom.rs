@@ -1,7 +1,7 @@
 //! Whether the kernel's OOM killer ended a rank: said only where the kernel says so.
 //!
 //! Two witnesses. The kernel log names the process (`Killed process 4242 (python3) …`, the same
-//! words for the whole machine and for a memory cgroup; mm/oom_kill.c); its process ids are those
+//! words for the whole machine and for a memory cgroup; `mm/oom_kill.c`); its process ids are those
 //! of the first PID namespace, so it is heard only there. The `oom_kill` counter of the memory
 //! cgroup (v2 `memory.events`, v1 `memory.oom_control`) proves that some process of the group was
 //! killed since the job began, not which.
@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The inode of the first PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+/// The inode of the first PID namespace (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
 /// The most that is read of the kernel log.

@@ -14,8 +14,8 @@
 mod attempt;
 mod console;
 mod file;
-mod fold;
-mod losses;
+pub mod fold;
+pub mod losses;
 mod overload;
 mod prefix;
 mod progress;

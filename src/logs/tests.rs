@@ -112,7 +112,7 @@ fn lines_reach_the_console_the_files_and_the_tails() {
     assert_eq!(bench.stderr.bytes(), expected);
     assert_eq!(texts(&output.tails[0].stdout), ["one", "two"]);
     assert_eq!(output.tails[1].stderr, [b"bad \xff byte".to_vec(), b"last".to_vec()]);
-    assert_eq!(output.leaked, []);
+    assert_eq!(output.leaked, [0u32; 0]);
 }
 
 #[test]

@@ -85,7 +85,7 @@ pub(super) fn common(
     set("TORCHELASTIC_USE_AGENT_STORE", "False".into());
     set("TORCHELASTIC_SIGNALS_TO_HANDLE", spec.signals_to_handle.clone().into());
     set("TORCH_NCCL_ASYNC_ERROR_HANDLING", nccl.unwrap_or_else(|| "1".into()));
-    set(env_vars::RUN_ID, run_id.into());
+    set(env_vars::RUN_ID, facts.fresh_run_id.clone().into());
     set(env_vars::VERSION, env!("CARGO_PKG_VERSION").into());
     if count > 1 && facts.caller.omp_num_threads.is_none() {
         set("OMP_NUM_THREADS", "1".into());

@@ -29,15 +29,17 @@ use crate::host::{Facts, WorkingDir};
 use crate::settings::spec::{LaunchSpec, MAX_RANKS, ProcCount, StdinChoice, Target};
 
 /// Files that nvlaunch has open besides those of the ranks.
-const OWN_FILES: u64 = 16;
+pub const OWN_FILES: u64 = 16;
 /// Files that one rank needs: a pidfd, and a pipe and a log file for each of two streams.
-const FILES_PER_RANK: u64 = 5;
+pub const FILES_PER_RANK: u64 = 5;
 
 /// What will be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// `TORCHELASTIC_RUN_ID`.
     pub run_id: String,
+    /// `NVLAUNCH_RUN_ID`: unlike the name the user may give a run, no other launch has it.
+    pub launch_id: String,
     /// The ranks of this node, by local rank.
     pub ranks: Vec<RankPlan>,
     /// Ranks of the whole job.
@@ -109,6 +111,7 @@ pub fn decide(spec: &LaunchSpec, facts: &Facts) -> Result<Plan, PlanError> {
         .collect::<Result<_, PlanError>>()?;
     Ok(Plan {
         run_id,
+        launch_id: facts.fresh_run_id.clone(),
         ranks,
         world_size: count,
         master_addr,

@@ -18,12 +18,14 @@ pub fn hints(report: &Report) -> Vec<String> {
                  a smaller batch, or a larger memory limit",
             ),
             (Exit::Signal(nix::libc::SIGKILL), None) => {
-                say("nvlaunch did not send this SIGKILL and the kernel's log, as far as it can be \
-                 read, shows no OOM kill: ask the scheduler and the machine's other users")
+                say(
+                    "nvlaunch did not send this SIGKILL and the kernel's log, as far as it can be \
+                 read, shows no OOM kill: ask the scheduler and the machine's other users",
+                );
             }
             (Exit::Signal(nix::libc::SIGBUS), None) => {
                 say("a bus error is most often a full /dev/shm (DataLoader workers): look at \
-                 `df -h /dev/shm`; in a container give it a larger --shm-size")
+                 `df -h /dev/shm`; in a container give it a larger --shm-size");
             }
             (Exit::Signal(nix::libc::SIGSEGV | nix::libc::SIGABRT), None)
                 if !said("Fatal Python error") =>

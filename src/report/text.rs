@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use super::{Other, Report};
 use crate::diagnose::exit::signal_name;
+use crate::logs::fold::ranges;
+use crate::logs::losses::{Amount, ConsoleLoss, Losses};
 use crate::supervise::event::Outcome;
 
 /// How many of the last lines are shown; the JSON report has them all.
@@ -175,25 +177,38 @@ fn leftovers(report: &Report, text: &mut String) {
 }
 
 fn losses(report: &Report, text: &mut String) {
-    for line in report.losses.iter().flat_map(super::Losses::lines) {
+    for line in report.losses.iter().flat_map(loss_lines) {
         let start = if text.is_empty() { "nvlaunch: " } else { "  " };
         let _ = writeln!(text, "{start}{line}");
     }
 }
 
-/// `0-2, 5` for 0, 1, 2, 5; the ranks ascend.
-pub fn ranges(ranks: &[u32]) -> String {
-    let mut runs: Vec<(u32, u32)> = Vec::new();
-    for &rank in ranks {
-        match runs.last_mut() {
-            Some((_, end)) if *end + 1 == rank => *end = rank,
-            _ => runs.push((rank, rank)),
+/// What was lost, one line for each cause.
+fn loss_lines(losses: &Losses) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, loss) in [("stdout", &losses.stdout), ("stderr", &losses.stderr)] {
+        let ConsoleLoss { slow, closed, failed, error } = loss;
+        let error = error.as_deref().unwrap_or("an error");
+        for (amount, why) in [(slow, "it was too slow"), (closed, "it was closed"), (failed, error)]
+        {
+            if !amount.is_zero() {
+                let Amount { lines: count, bytes } = amount;
+                lines.push(format!("{count} lines ({bytes} bytes) not shown on {name}: {why}"));
+            }
         }
     }
-    let run = |(from, to): &(u32, u32)| {
-        if from == to { from.to_string() } else { format!("{from}-{to}") }
-    };
-    runs.iter().map(run).collect::<Vec<_>>().join(", ")
+    if losses.files.bytes > 0 {
+        let first = losses.files.first.as_ref();
+        let why = first.map_or(String::new(), |e| format!(": {}: {}", e.path.display(), e.reason));
+        lines.push(format!("{} bytes are missing in log files{why}", losses.files.bytes));
+    }
+    if losses.events > 0 {
+        lines.push(format!("{} lines are missing in events.jsonl", losses.events));
+    }
+    if losses.incomplete {
+        lines.push("the log writer did not answer in time: more output may be lost".to_owned());
+    }
+    lines
 }
 
 /// `4 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`
@@ -214,15 +229,6 @@ pub fn seconds(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranks_are_joined_to_ranges() {
-        for (ranks, words) in
-            [(&[][..], ""), (&[3], "3"), (&[0, 1, 2, 5], "0-2, 5"), (&[0, 2, 4], "0, 2, 4")]
-        {
-            assert_eq!(ranges(ranks), words);
-        }
-    }
 
     #[test]
     fn times_are_said_as_people_say_them() {

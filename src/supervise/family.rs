@@ -87,7 +87,8 @@ impl Family {
 
     /// Reaps strays that have ended; how many there were.
     pub fn reap(&self) -> usize {
-        let ended = self.direct().into_iter().filter(|p| p.is_zombie());
+        let ended =
+            self.direct().into_iter().filter(super::super::host::process::Process::is_zombie);
         ended.filter(|p| reap(p.pid)).count()
     }
 
@@ -151,8 +152,7 @@ impl Family {
     }
 
     fn is_ours(&self, process: &Process) -> bool {
-        let was_there =
-            |b: &Process| b.pid == process.pid && b.start_ticks == process.start_ticks;
+        let was_there = |b: &Process| b.pid == process.pid && b.start_ticks == process.start_ticks;
         if self.before.iter().any(was_there) {
             return false;
         }

@@ -27,8 +27,9 @@ pub struct RunMark {
 }
 
 impl RunMark {
-    /// A new one: from the time, to the nanosecond, and this process' id.
-    pub fn new() -> Self {
+    /// The mark of the run with this id; the number is made from the time, to the nanosecond, and
+    /// this process' id.
+    pub fn new(run_id: String) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let pid = u64::from(std::process::id());
         // 22 bits hold every process id (PID_MAX_LIMIT), 40 bits of nanoseconds repeat after 18
@@ -39,7 +40,6 @@ impl RunMark {
             Ok((_, hard)) if hard >= number => Some(number),
             _ => None,
         };
-        let run_id = format!("{:x}-{pid}-{:05x}", since.as_secs(), nanos & 0xf_ffff);
         Self { limit, run_id }
     }
 
@@ -49,12 +49,6 @@ impl RunMark {
         by_limit
             || process::environment_variable(pid, env_vars::RUN_ID)
                 .is_some_and(|value| value.to_str() == Some(&self.run_id))
-    }
-}
-
-impl Default for RunMark {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

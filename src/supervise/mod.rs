@@ -2,7 +2,12 @@
 
 pub mod core;
 pub mod event;
+pub mod family;
 pub mod keeper;
 pub mod mark;
 pub mod port;
+pub mod ranks;
+pub mod record;
+pub mod runtime;
 pub mod shim;
+pub mod signals;

@@ -75,13 +75,9 @@ impl Ranks {
         pipes: RankPipes,
     ) -> io::Result<i32> {
         let planned = &plan.ranks[rank as usize];
-        let order = Order {
-            rank,
-            cpus: planned.cpus.clone().unwrap_or_default(),
-            ..self.order.clone()
-        };
-        let stdin =
-            if plan.stdin_rank == Some(rank) { Stdio::inherit() } else { Stdio::null() };
+        let order =
+            Order { rank, cpus: planned.cpus.clone().unwrap_or_default(), ..self.order.clone() };
+        let stdin = if plan.stdin_rank == Some(rank) { Stdio::inherit() } else { Stdio::null() };
         let mut command = Command::new("/proc/self/exe");
         command
             .arg0(env!("CARGO_PKG_NAME"))

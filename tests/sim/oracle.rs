@@ -157,7 +157,6 @@ impl Oracle {
                 check(ended, "C3: reaped before its group was ended")?;
                 rank.life = Life::Reaped(exit);
             }
-            Action::Survey => {}
             Action::EndLeftovers { signal } => {
                 let none = |rank: &Rank| !matches!(rank.life, Life::Ended(_));
                 check(self.ranks.iter().all(none), "leftovers ended before their ranks")?;
@@ -180,7 +179,7 @@ impl Oracle {
                 check(self.closed, "an attempt was not closed")?;
                 self.outcome = Some(outcome.clone());
             }
-            Action::Suspend | Action::Resume => {}
+            Action::Survey | Action::Suspend | Action::Resume => {}
         }
         Ok(())
     }

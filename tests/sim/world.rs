@@ -1,6 +1,6 @@
 //! A machine in virtual time: ranks that end, listen, are deaf or wedged, and leave things behind.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nvlaunch::diagnose::exit::Exit;
@@ -184,10 +184,10 @@ pub fn play(scenario: &Scenario) -> Result<&'static str, String> {
         strays: Vec::new(),
         next_pid: 100,
     };
-    let mut outside: BTreeMap<(Duration, Happening), ()> = BTreeMap::new();
-    outside.extend(scenario.asks.iter().map(|&at| ((at, Happening::Asked), ())));
-    outside.extend(scenario.spurious.iter().map(|&at| ((at, Happening::Spurious), ())));
-    outside.extend(scenario.notices.iter().map(|&at| ((at, Happening::Notice), ())));
+    let mut outside: BTreeSet<(Duration, Happening)> = BTreeSet::new();
+    outside.extend(scenario.asks.iter().map(|&at| (at, Happening::Asked)));
+    outside.extend(scenario.spurious.iter().map(|&at| (at, Happening::Spurious)));
+    outside.extend(scenario.notices.iter().map(|&at| (at, Happening::Notice)));
 
     let mut now = Duration::ZERO;
     feed(&mut core, &mut oracle, &mut world, now, Event::Start)?;
@@ -197,14 +197,14 @@ pub fn play(scenario: &Scenario) -> Result<&'static str, String> {
             oracle.judge_outcome()?;
             return Ok(kind(outcome));
         }
-        let outer = outside.keys().next().copied();
+        let outer = outside.first().copied();
         let inner = world.next();
         let wake = core.next_wake();
         let next = [outer.map(|(at, _)| at), inner.map(|(at, _)| at), wake];
         let Some(at) = next.into_iter().flatten().min() else {
             if world.ranks.iter().any(|rank| rank.alive) {
                 // Healthy ranks that never end: somebody stops the job at last.
-                outside.insert((now + Duration::from_secs(5), Happening::Asked), ());
+                outside.insert((now + Duration::from_secs(5), Happening::Asked));
                 continue;
             }
             return Err("the core waits for nothing and is not done".to_owned());

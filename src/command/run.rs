@@ -1,0 +1,279 @@
+//! `nvlaunch [run] …`: from the command line to the exit code.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::folder::RunFolder;
+use super::output;
+use crate::cli::RunArgs;
+use crate::diagnose::error_file::{self, ScriptError};
+use crate::diagnose::exit::Exit;
+use crate::diagnose::oom::{Oom, OomWatch};
+use crate::error::{BoxError, Explain};
+use crate::exit_code;
+use crate::host::{self, process::Dispositions};
+use crate::logs::{ConsoleConfig, LogConfig, Logs, Losses, RankLabel};
+use crate::plan::{self, Plan};
+use crate::report::{self, Report, text};
+use crate::settings::env::Env;
+use crate::settings::spec::{LaunchSpec, LogSpec};
+use crate::settings::{self};
+use crate::supervise::event::Policy;
+use crate::supervise::mark::RunMark;
+use crate::supervise::port::HeldPort;
+use crate::supervise::runtime::{self, Ended, Job};
+use crate::supervise::signals::Signals;
+
+/// What a second request to end leaves of the grace.
+const HURRIED_GRACE: Duration = Duration::from_secs(5);
+/// After KILL, until a process counts as stuck; as long as torch 2.13 and later wait.
+const REAP_LIMIT: Duration = Duration::from_secs(30);
+/// How long the console and the files may take at the end.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why a launch did not begin, beyond what the command line and the machine say.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error("cannot use port {port} for the ranks")]
+    Port { port: u16, source: std::io::Error },
+    #[error("cannot write the report `{}`", path.display())]
+    Report { path: PathBuf, source: std::io::Error },
+    #[error("cannot set up supervision")]
+    System { source: std::io::Error },
+}
+
+impl Explain for RunError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Port { source, port } => match source.kind() {
+                std::io::ErrorKind::AddrInUse => Some(format!(
+                    "something listens on it (`ss -ltnp sport = :{port}` shows what); without \
+                     --master-port a free one is taken"
+                )),
+                _ => Some("without --master-port a free one is taken".to_owned()),
+            },
+            Self::Report { .. } => {
+                Some("--json-report names a file in a folder that exists".into())
+            }
+            Self::System { .. } => None,
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Report { .. } => exit_code::CANNOT_CREATE,
+            Self::Port { .. } | Self::System { .. } => exit_code::OS,
+        }
+    }
+}
+
+/// Runs a job; the exit code.
+pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
+    let spec = settings::resolve(args, env)?;
+    let facts = host::gather(Path::new("/"), env, &spec)?;
+    let plan = plan::decide(&spec, &facts)?;
+    if let Some(path) = &spec.json_report {
+        check_report(path)?;
+    }
+    let at_start = Dispositions::of("self").unwrap_or_default();
+    let signals = Signals::listen(&spec.extra_end_signals, at_start)
+        .map_err(|source| RunError::System { source })?;
+    let port = match plan.master_port {
+        Some(port) => Some(HeldPort::hold(port).map_err(|source| RunError::Port { port, source })?),
+        None => None,
+    };
+    let folder = RunFolder::make(&spec.logs, &plan.run_id)?;
+    let open_files = raise_open_files(plan.ranks.len());
+    let oom = OomWatch::begin(Path::new("/"));
+    let console = console(&plan, &spec.logs);
+    let mut logs = Logs::start(LogConfig {
+        spec: spec.logs.clone(),
+        ranks: plan
+            .ranks
+            .iter()
+            .map(|r| RankLabel { local_rank: r.local_rank, rank: r.rank })
+            .collect(),
+        role: spec.role.clone(),
+        hostname: host_name(),
+        run_dir: folder.path().map(Path::to_owned),
+        console,
+    })?;
+    for note in &plan.notes {
+        logs.say(format!("nvlaunch: note: {note}\n").as_bytes());
+    }
+    if let RunFolder::Temporary { dir, has_logs: true } = &folder {
+        logs.say(format!("nvlaunch: note: log files go to {}\n", dir.path().display()).as_bytes());
+    }
+    let job = Job {
+        spec: &spec,
+        plan: &plan,
+        policy: Policy {
+            ranks: u32::try_from(plan.ranks.len()).expect("at most MAX_RANKS"),
+            max_restarts: spec.max_restarts,
+            grace: spec.shutdown_timeout,
+            hurried_grace: HURRIED_GRACE,
+            reap_limit: REAP_LIMIT,
+        },
+        mark: RunMark::new(plan.launch_id.clone()),
+        run_dir: folder.path().map(Path::to_owned),
+        open_files,
+        port,
+    };
+    let ended =
+        runtime::run(job, &mut logs, signals).map_err(|source| RunError::System { source })?;
+    let losses = logs.finish(FLUSH_LIMIT);
+    let stays = folder.stays(&ended.outcome) || !losses.is_none();
+    let run_dir = folder.path().filter(|_| stays).map(Path::to_owned);
+    let report = build_report(&spec, &plan, &ended, &oom, run_dir, losses, env);
+    // With one rank on a terminal its last lines stand right above.
+    let repeat = console.direct_terminal.is_none();
+    let text = text::render(&report, repeat);
+    if !text.is_empty() {
+        output::eprint(&text);
+    }
+    folder.close(&ended.outcome);
+    if let Some(path) = &spec.json_report
+        && let Err(source) = write_report(path, &report)
+    {
+        let error = RunError::Report { path: path.clone(), source };
+        output::eprint(&crate::error::render(&error));
+    }
+    Ok(report.exit_code)
+}
+
+fn build_report(
+    spec: &LaunchSpec,
+    plan: &Plan,
+    ended: &Ended,
+    oom: &OomWatch,
+    run_dir: Option<PathBuf>,
+    losses: Losses,
+    env: &Env,
+) -> Report {
+    let suspect = ended.core.attempt().suspect.map(|rank| rank as usize);
+    let record = suspect.map(|rank| &ended.core.attempt().ranks[rank]);
+    let exit = record.and_then(|record| record.ended).map(|(exit, _)| exit);
+    let script_error =
+        suspect.and_then(|rank| ended.error_files.get(rank)?.as_deref()).and_then(error_file::read);
+    if let (Some((_, value)), Some(exit)) = (&script_error, exit) {
+        tell_caller(env, value.clone(), exit);
+    }
+    report::Report::build(
+        ended,
+        report::Context {
+            run: plan.launch_id.clone(),
+            ranks: plan.ranks.iter().map(|rank| rank.rank).collect(),
+            world_size: plan.world_size,
+            program: program_words(plan),
+            grace: spec.shutdown_timeout,
+            oom: oom_of(record.and_then(|record| record.pid), exit, oom),
+            script_error: script_error.map(|(error, _): (ScriptError, _)| error),
+            run_dir,
+            losses: Some(losses).filter(|losses| !losses.is_none()),
+        },
+    )
+}
+
+/// The kernel is asked only about a KILL that nvlaunch did not send: a suspect's never is its own.
+fn oom_of(pid: Option<i32>, exit: Option<Exit>, oom: &OomWatch) -> Option<Oom> {
+    (exit? == Exit::Signal(nix::libc::SIGKILL)).then(|| oom.ask(pid?))?
+}
+
+/// What each rank runs, for people: the program and the script, not its arguments (they may hold
+/// what is nobody's business).
+fn program_words(plan: &Plan) -> String {
+    plan.ranks.first().map_or(String::new(), |rank| rank.program.display().to_string())
+}
+
+/// The error file that nvlaunch's own caller asked for.
+fn tell_caller(env: &Env, value: serde_json::Value, exit: Exit) {
+    let Some(path) = env.get_nonempty("TORCHELASTIC_ERROR_FILE") else { return };
+    let code = match exit {
+        Exit::Code(code) => code,
+        Exit::Signal(signal) => -signal,
+    };
+    let value = error_file::for_caller(value, code);
+    if let Err(error) = std::fs::write(path, value.to_string()) {
+        let path = Path::new(path).display();
+        output::eprint(&format!("nvlaunch: cannot write the error file {path}: {error}\n"));
+    }
+}
+
+/// What the console can do.
+fn console(plan: &Plan, logs: &LogSpec) -> ConsoleConfig {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let colour = |choice| !matches!(choice, anstream::ColorChoice::Never);
+    let stdout_is_terminal = stdout.is_terminal();
+    let stderr_is_terminal = stderr.is_terminal();
+    let same = |a: rustix::fs::Stat, b: rustix::fs::Stat| a.st_rdev == b.st_rdev;
+    let same_terminal = stdout_is_terminal
+        && stderr_is_terminal
+        && matches!((rustix::fs::fstat(&stdout), rustix::fs::fstat(&stderr)),
+            (Ok(a), Ok(b)) if same(a, b));
+    // One rank alone on a terminal gets it, as if it had been started by hand: `breakpoint()`,
+    // line editing and progress bars work.
+    let alone = plan.ranks.len() == 1 && plan.stdin_rank == Some(0) && logs.prefix.is_none();
+    let direct = alone && stdin.is_terminal() && stdout_is_terminal;
+    ConsoleConfig {
+        stdout_is_terminal,
+        stderr_is_terminal,
+        same_terminal,
+        colour_stdout: colour(anstream::AutoStream::choice(&stdout)),
+        colour_stderr: colour(anstream::AutoStream::choice(&stderr)),
+        direct_terminal: direct.then_some(0),
+    }
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname().map_or(String::new(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Makes room for the ranks' pipes; the limit that the ranks shall have, where it was changed.
+fn raise_open_files(ranks: usize) -> Option<u64> {
+    let needed = plan::OWN_FILES + plan::FILES_PER_RANK * ranks as u64;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if soft >= needed {
+        return None;
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard).ok()?;
+    Some(soft)
+}
+
+/// A report that cannot be written is said before the job, not after it.
+fn check_report(path: &Path) -> Result<(), RunError> {
+    if is_special(path) {
+        return Ok(());
+    }
+    let made = tempfile::NamedTempFile::new_in(folder_of(path));
+    let error = |source| RunError::Report { path: path.to_owned(), source };
+    if path.is_dir() {
+        return Err(error(std::io::Error::from(std::io::ErrorKind::IsADirectory)));
+    }
+    made.map(drop).map_err(error)
+}
+
+/// A device or pipe is written to; a file is replaced whole.
+fn is_special(path: &Path) -> bool {
+    path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn write_report(path: &Path, report: &Report) -> std::io::Result<()> {
+    let mut json = serde_json::to_vec_pretty(report)?;
+    json.push(b'\n');
+    if is_special(path) {
+        return std::fs::OpenOptions::new().write(true).open(path)?.write_all(&json);
+    }
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder_of(path))?;
+    file.write_all(&json)?;
+    file.persist(path)?;
+    Ok(())
+}
