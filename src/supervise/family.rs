@@ -6,6 +6,7 @@
 //! leave the tree. Only where nvlaunch is process 1 of a container do strangers become its
 //! children too; there a stray must carry the run's mark.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
@@ -47,6 +48,8 @@ pub struct Family {
     /// Process id of each rank of the attempt, by local rank.
     sessions: Vec<Option<i32>>,
     ended: BTreeMap<(u64, i32), Leftover>,
+    /// Whether a stray was reaped since the last count.
+    changed: Cell<bool>,
 }
 
 impl Family {
@@ -62,6 +65,7 @@ impl Family {
             keeper: None,
             sessions: Vec::new(),
             ended: BTreeMap::new(),
+            changed: Cell::new(false),
         }
     }
 
@@ -85,16 +89,21 @@ impl Family {
         self.ended.values().cloned().collect()
     }
 
-    /// Reaps strays that have ended; how many there were.
-    pub fn reap(&self) -> usize {
-        let ended =
-            self.direct().into_iter().filter(super::super::host::process::Process::is_zombie);
-        ended.filter(|p| reap(p.pid)).count()
+    /// Reaps strays that have ended; whether any has since the last count.
+    pub fn reap(&self) -> bool {
+        for ended in self.direct().iter().filter(|p| p.is_zombie()) {
+            if reap(ended.pid) {
+                self.changed.set(true);
+            }
+        }
+        self.changed.get()
     }
 
     /// How many strays live.
     pub fn count(&self, which: Which) -> u32 {
-        u32::try_from(self.strays(which).len()).unwrap_or(u32::MAX)
+        let strays = self.strays(which);
+        self.changed.set(false);
+        u32::try_from(strays.len()).unwrap_or(u32::MAX)
     }
 
     /// Signals the strays and remembers them by name.

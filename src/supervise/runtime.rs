@@ -255,7 +255,7 @@ impl Runtime<'_> {
                 self.look_at(rank);
             }
         }
-        if self.outcome.is_none() && self.family.reap() > 0 && self.core.next_wake().is_some() {
+        if self.outcome.is_none() && self.family.reap() && self.core.next_wake().is_some() {
             self.feed(Event::ChildGone);
         }
     }

@@ -1,0 +1,4 @@
+//! The real program with real processes: one binary, every wait bounded.
+
+mod harness;
+mod launch;
