@@ -285,6 +285,11 @@ fn the_interpreter() {
     assert_eq!(find(None, &pairs[2..]), found(5));
     let missing = |by| matches!(by, ProgramFact::Missing { by: AskedBy::Search, .. });
     assert!(missing(find(None, &[("PATH", "/nowhere")])));
+    // nvlaunch in an environment of conda.
+    fs::remove_file(&me).expect("it is there");
+    symlink(root.path().join("conda/bin/nvlaunch"), &me).expect("a link");
+    let conda = root.program("conda/bin/python");
+    assert_eq!(find(None, &pairs[2..]), ProgramFact::Found(conda));
     // A name is looked up, a path is not.
     assert_eq!(find(Some(Path::new("python")), &pairs[2..]), found(5));
     let gone = find(Some(Path::new("/no/python")), &pairs);

@@ -227,6 +227,9 @@ fn a_virtual_local_rank_sees_one_device() {
     assert_eq!(of(&facts), format!("CUDA_VISIBLE_DEVICES=1\n{own}"));
     facts.caller.cuda_visible_devices = Some("4, GPU-6".into());
     assert_eq!(of(&facts), format!("CUDA_VISIBLE_DEVICES=GPU-6\n{own}"));
+    // An empty list of HIP's is none.
+    facts.caller.hip_visible_devices = Some(String::new().into());
+    assert_eq!(of(&facts), format!("CUDA_VISIBLE_DEVICES=GPU-6\n{own}"));
     facts.caller.hip_visible_devices = Some("2,3".into());
     assert_eq!(of(&facts), format!("CUDA_VISIBLE_DEVICES=3\nHIP_VISIBLE_DEVICES=3\n{own}"));
     facts.caller.hip_visible_devices = Some("2".into());
