@@ -10,6 +10,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use crate::env_vars;
 use crate::settings::env::Env;
 
 /// How the accelerators of a vendor are found.
@@ -225,9 +226,9 @@ pub fn probe(root: &Path, env: &Env) -> Devices {
             })
             .collect(),
         discrete_xpu: discrete_xpu(root),
-        cuda_visible: text("CUDA_VISIBLE_DEVICES"),
-        hip_visible: text("HIP_VISIBLE_DEVICES"),
-        rocr_visible: text("ROCR_VISIBLE_DEVICES"),
+        cuda_visible: text(env_vars::CUDA_VISIBLE_DEVICES),
+        hip_visible: text(env_vars::HIP_VISIBLE_DEVICES),
+        rocr_visible: text(env_vars::ROCR_VISIBLE_DEVICES),
     }
 }
 

@@ -8,6 +8,8 @@ pub mod devices;
 pub mod limits;
 pub mod process;
 pub mod target;
+#[cfg(test)]
+mod tests;
 pub mod topology;
 
 use std::collections::BTreeSet;
@@ -15,6 +17,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::env_vars;
 use crate::error::Explain;
 use crate::exit_code;
 use crate::settings::env::Env;
@@ -126,10 +129,10 @@ pub fn gather(root: &Path, env: &Env, spec: &LaunchSpec) -> Result<Facts, HostEr
         local_names: spec.rendezvous_host.as_ref().map(|_| local_names(root)).unwrap_or_default(),
         fresh_run_id: fresh_run_id(root),
         caller: Caller {
-            omp_num_threads: var("OMP_NUM_THREADS"),
-            nccl_async_error_handling: var("TORCH_NCCL_ASYNC_ERROR_HANDLING"),
-            cuda_visible_devices: var("CUDA_VISIBLE_DEVICES"),
-            hip_visible_devices: var("HIP_VISIBLE_DEVICES"),
+            omp_num_threads: var(env_vars::OMP_NUM_THREADS),
+            nccl_async_error_handling: var(env_vars::NCCL_ASYNC_ERROR_HANDLING),
+            cuda_visible_devices: var(env_vars::CUDA_VISIBLE_DEVICES),
+            hip_visible_devices: var(env_vars::HIP_VISIBLE_DEVICES),
         },
     })
 }

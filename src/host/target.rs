@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
+use crate::env_vars;
 use crate::settings::env::Env;
 use crate::settings::spec::{LaunchSpec, Target};
 
@@ -84,10 +85,11 @@ pub fn program(root: &Path, env: &Env, spec: &LaunchSpec) -> ProgramFact {
     if let Some(python) = &spec.python {
         return look_up(python.as_os_str(), env, AskedBy::Option);
     }
-    if let Some(python) = env.get_nonempty("PYTHON_EXEC") {
+    if let Some(python) = env.get_nonempty(env_vars::PYTHON_EXEC) {
         return look_up(python, env, AskedBy::PythonExec);
     }
-    let active = env.get_nonempty("VIRTUAL_ENV").map(|dir| Path::new(dir).join("bin/python"));
+    let active =
+        env.get_nonempty(env_vars::VIRTUAL_ENV).map(|dir| Path::new(dir).join("bin/python"));
     let beside = std::fs::read_link(root.join("proc/self/exe")).ok().and_then(|me| beside(&me));
     // An environment that was deleted while it is active is passed over.
     if let Some(python) = active.into_iter().chain(beside).find(|python| python.exists()) {
@@ -120,8 +122,8 @@ fn look_up(name: &OsStr, env: &Env, by: AskedBy) -> ProgramFact {
         return ProgramFact::Found(path);
     }
     // A file on PATH that may not be executed says more than that nothing was found.
-    let path = env.get("PATH").unwrap_or_default();
-    let file = std::env::split_paths(path).map(|dir| dir.join(name)).find(|file| file.is_file());
+    let file =
+        std::env::split_paths(path_of(env)).map(|dir| dir.join(name)).find(|file| file.is_file());
     match file {
         Some(path) => ProgramFact::NotExecutable { path, is_folder: false },
         None => ProgramFact::Missing {
@@ -133,7 +135,14 @@ fn look_up(name: &OsStr, env: &Env, by: AskedBy) -> ProgramFact {
 }
 
 fn on_path(name: &OsStr, env: &Env) -> Option<PathBuf> {
-    which::which_in(name, env.get("PATH"), "/").ok()
+    // Folders on PATH may be relative, to the working directory.
+    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    which::which_in(name, Some(path_of(env)), here).ok()
+}
+
+/// PATH; where it is unset, what `execvp` takes.
+fn path_of(env: &Env) -> &OsStr {
+    env.get(env_vars::PATH).unwrap_or_else(|| OsStr::new("/bin:/usr/bin"))
 }
 
 fn judge(path: PathBuf, by: AskedBy) -> ProgramFact {

@@ -34,24 +34,24 @@ pub struct AttemptEnv {
 /// reach the ranks; those of the contract are set again afterwards.
 pub fn caller_env_to_remove() -> &'static [&'static str] {
     &[
-        "RANK",
-        "LOCAL_RANK",
-        "WORLD_SIZE",
-        "LOCAL_WORLD_SIZE",
-        "GROUP_RANK",
-        "GROUP_WORLD_SIZE",
-        "ROLE_RANK",
-        "ROLE_WORLD_SIZE",
-        "ROLE_NAME",
-        "MASTER_ADDR",
-        "MASTER_PORT",
-        "TORCHELASTIC_RESTART_COUNT",
-        "TORCHELASTIC_MAX_RESTARTS",
-        "TORCHELASTIC_RUN_ID",
-        "TORCHELASTIC_USE_AGENT_STORE",
-        "TORCHELASTIC_ERROR_FILE",
-        "TORCHELASTIC_SIGNALS_TO_HANDLE",
-        "TORCHELASTIC_TIMER_FILE",
+        env_vars::RANK,
+        env_vars::LOCAL_RANK,
+        env_vars::WORLD_SIZE,
+        env_vars::LOCAL_WORLD_SIZE,
+        env_vars::GROUP_RANK,
+        env_vars::GROUP_WORLD_SIZE,
+        env_vars::ROLE_RANK,
+        env_vars::ROLE_WORLD_SIZE,
+        env_vars::ROLE_NAME,
+        env_vars::MASTER_ADDR,
+        env_vars::MASTER_PORT,
+        env_vars::RESTART_COUNT,
+        env_vars::MAX_RESTARTS,
+        env_vars::TORCH_RUN_ID,
+        env_vars::USE_AGENT_STORE,
+        env_vars::ERROR_FILE,
+        env_vars::SIGNALS_TO_HANDLE,
+        env_vars::TIMER_FILE,
         env_vars::RUN_ID,
         env_vars::ATTEMPT,
         env_vars::RUN_DIR,
@@ -73,22 +73,22 @@ pub(super) fn common(
     let mut set = |name: &str, value: OsString| env.push((name.into(), EnvChange::Set(value)));
 
     let nccl = facts.caller.nccl_async_error_handling.clone();
-    set("WORLD_SIZE", count.to_string().into());
-    set("LOCAL_WORLD_SIZE", count.to_string().into());
-    set("GROUP_RANK", "0".into());
-    set("GROUP_WORLD_SIZE", "1".into());
-    set("ROLE_WORLD_SIZE", count.to_string().into());
-    set("ROLE_NAME", spec.role.clone().into());
-    set("MASTER_ADDR", master_addr.into());
-    set("TORCHELASTIC_MAX_RESTARTS", spec.max_restarts.to_string().into());
-    set("TORCHELASTIC_RUN_ID", run_id.into());
-    set("TORCHELASTIC_USE_AGENT_STORE", "False".into());
-    set("TORCHELASTIC_SIGNALS_TO_HANDLE", spec.signals_to_handle.clone().into());
-    set("TORCH_NCCL_ASYNC_ERROR_HANDLING", nccl.unwrap_or_else(|| "1".into()));
+    set(env_vars::WORLD_SIZE, count.to_string().into());
+    set(env_vars::LOCAL_WORLD_SIZE, count.to_string().into());
+    set(env_vars::GROUP_RANK, "0".into());
+    set(env_vars::GROUP_WORLD_SIZE, "1".into());
+    set(env_vars::ROLE_WORLD_SIZE, count.to_string().into());
+    set(env_vars::ROLE_NAME, spec.role.clone().into());
+    set(env_vars::MASTER_ADDR, master_addr.into());
+    set(env_vars::MAX_RESTARTS, spec.max_restarts.to_string().into());
+    set(env_vars::TORCH_RUN_ID, run_id.into());
+    set(env_vars::USE_AGENT_STORE, "False".into());
+    set(env_vars::SIGNALS_TO_HANDLE, spec.signals_to_handle.clone().into());
+    set(env_vars::NCCL_ASYNC_ERROR_HANDLING, nccl.unwrap_or_else(|| "1".into()));
     set(env_vars::RUN_ID, facts.fresh_run_id.clone().into());
     set(env_vars::VERSION, env!("CARGO_PKG_VERSION").into());
     if count > 1 && facts.caller.omp_num_threads.is_none() {
-        set("OMP_NUM_THREADS", "1".into());
+        set(env_vars::OMP_NUM_THREADS, "1".into());
         notes.push(
             "OMP_NUM_THREADS is set to 1 for each rank; set it yourself for another number"
                 .to_owned(),
@@ -106,9 +106,9 @@ pub(super) fn of_rank(
     let number = OsString::from(local_rank.to_string());
     let seen = if spec.virtual_local_rank { "0".into() } else { number.clone() };
     let mut env = vec![
-        ("RANK".into(), number.clone()),
-        ("LOCAL_RANK".into(), seen),
-        ("ROLE_RANK".into(), number.clone()),
+        (env_vars::RANK.into(), number.clone()),
+        (env_vars::LOCAL_RANK.into(), seen),
+        (env_vars::ROLE_RANK.into(), number.clone()),
     ];
     if spec.virtual_local_rank {
         // On ROCm HIP's variable comes before CUDA's, so the list is taken from it, and both are
@@ -123,9 +123,9 @@ pub(super) fn of_rank(
                     || PlanError::NoDeviceForRank {
                         local_rank,
                         variable: if hip.is_some() {
-                            "HIP_VISIBLE_DEVICES"
+                            env_vars::HIP_VISIBLE_DEVICES
                         } else {
-                            "CUDA_VISIBLE_DEVICES"
+                            env_vars::CUDA_VISIBLE_DEVICES
                         },
                         list: text.clone().into_owned(),
                     },
@@ -133,9 +133,9 @@ pub(super) fn of_rank(
             }
         };
         if hip.is_some() {
-            env.push(("HIP_VISIBLE_DEVICES".into(), device.clone()));
+            env.push((env_vars::HIP_VISIBLE_DEVICES.into(), device.clone()));
         }
-        env.push(("CUDA_VISIBLE_DEVICES".into(), device));
+        env.push((env_vars::CUDA_VISIBLE_DEVICES.into(), device));
     }
     Ok(env)
 }
@@ -152,11 +152,11 @@ impl Plan {
         let mut env: Vec<(OsString, OsString)> = common.collect();
         env.extend(of_rank.iter().flat_map(|rank| rank.env.iter().cloned()));
         let number = attempt.attempt.to_string();
-        env.push(("MASTER_PORT".into(), attempt.master_port.to_string().into()));
-        env.push(("TORCHELASTIC_RESTART_COUNT".into(), number.clone().into()));
+        env.push((env_vars::MASTER_PORT.into(), attempt.master_port.to_string().into()));
+        env.push((env_vars::RESTART_COUNT.into(), number.clone().into()));
         env.push((env_vars::ATTEMPT.into(), number.into()));
         if let Some(file) = &attempt.error_file {
-            env.push(("TORCHELASTIC_ERROR_FILE".into(), file.into()));
+            env.push((env_vars::ERROR_FILE.into(), file.into()));
         }
         if let Some(folder) = &attempt.run_dir {
             env.push((env_vars::RUN_DIR.into(), folder.into()));

@@ -1,1 +1,402 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStringExt as _;
 
+use super::*;
+use crate::error::{Explain as _, render};
+use crate::exit_code;
+use crate::host::devices::{Devices, Gpu};
+use crate::host::target::AskedBy;
+use crate::host::topology::{Cpu, Topology};
+use crate::settings::env::Env;
+use crate::settings::spec::NumaBinding;
+
+fn spec(words: &[&str]) -> LaunchSpec {
+    let line = std::iter::once("nvlaunch").chain(words.iter().copied()).map(OsString::from);
+    match crate::cli::parse(line.collect(), &Env::default()) {
+        Ok(crate::cli::Invocation::Run(args)) => {
+            crate::settings::resolve(&args, &Env::default()).expect("the settings are right")
+        }
+        other => panic!("{words:?} is no run: {other:?}"),
+    }
+}
+
+/// A machine of four CPUs without accelerators.
+fn facts() -> Facts {
+    Facts {
+        has_proc: true,
+        cpus: (0..4).collect(),
+        program: ProgramFact::Found("/env/bin/python".into()),
+        nofile_hard: Some(1024),
+        local_names: vec!["node1".to_owned(), "10.0.0.1".to_owned()],
+        fresh_run_id: "fresh".to_owned(),
+        ..Facts::default()
+    }
+}
+
+fn gpus(count: usize) -> Vec<Gpu> {
+    vec![Gpu::default(); count]
+}
+
+fn plan(words: &[&str], facts: &Facts) -> Plan {
+    decide(&spec(words), facts).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+}
+
+fn refused(words: &[&str], facts: &Facts) -> PlanError {
+    decide(&spec(words), facts).expect_err("the launch cannot be")
+}
+
+fn attempt() -> AttemptEnv {
+    AttemptEnv {
+        attempt: 2,
+        master_port: 43210,
+        error_file: Some("/run/attempt_2/1/error.json".into()),
+        run_dir: Some("/run".into()),
+    }
+}
+
+fn env_text(env: &[(OsString, OsString)]) -> String {
+    let mut lines: Vec<_> = env
+        .iter()
+        .map(|(name, value)| format!("{}={}\n", name.display(), value.display()))
+        .collect();
+    lines.sort_unstable();
+    lines.concat()
+}
+
+#[test]
+fn the_contract_of_a_rank() {
+    let words = ["--nproc", "2", "--max-restarts", "3", "--rdzv-id", "job7", "t.py"];
+    let plan = plan(&words, &facts());
+    let env = plan.rank_env(1, &attempt());
+    let names: BTreeSet<_> = env.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), env.len(), "a name stands twice");
+    let text = env_text(&env).replace(env!("CARGO_PKG_VERSION"), "[version]");
+    insta::assert_snapshot!(text);
+    let without = AttemptEnv { error_file: None, run_dir: None, ..attempt() };
+    let env = plan.rank_env(0, &without);
+    assert!(
+        env.iter().all(|(name, _)| name != "TORCHELASTIC_ERROR_FILE" && name != "NVLAUNCH_RUN_DIR")
+    );
+}
+
+#[test]
+fn nothing_of_an_outer_run_is_left() {
+    let plan = plan(&["--nproc", "2", "t.py"], &facts());
+    let set: BTreeSet<OsString> =
+        plan.rank_env(0, &attempt()).into_iter().map(|(name, _)| name).collect();
+    let ours = ["OMP_NUM_THREADS", "TORCH_NCCL_ASYNC_ERROR_HANDLING"];
+    let removed = caller_env_to_remove();
+    for name in &set {
+        assert!(ours.iter().chain(removed).any(|known| name == known), "{name:?} is not removed");
+    }
+    let removals = plan.common_env.iter().filter(|(_, change)| *change == EnvChange::Remove);
+    assert_eq!(removals.count(), removed.len());
+}
+
+#[test]
+fn omp_num_threads() {
+    let of = |plan: &Plan| {
+        let env = plan.rank_env(0, &attempt());
+        env.into_iter().find(|(name, _)| name == "OMP_NUM_THREADS").map(|(_, value)| value)
+    };
+    let several = plan(&["--nproc", "2", "t.py"], &facts());
+    assert_eq!(of(&several), Some("1".into()));
+    assert_eq!(several.notes.len(), 1);
+    let one = plan(&["t.py"], &facts());
+    assert_eq!((of(&one), one.notes.len()), (None, 0));
+    let mut facts = facts();
+    facts.caller.omp_num_threads = Some("7".into());
+    let set = plan(&["--nproc", "2", "t.py"], &facts);
+    assert_eq!((of(&set), set.notes.len()), (None, 0));
+}
+
+#[test]
+fn the_callers_nccl_choice_is_kept() {
+    let of = |facts: &Facts| {
+        let env = plan(&["t.py"], facts).rank_env(0, &attempt());
+        let found = env.into_iter().find(|(name, _)| name == "TORCH_NCCL_ASYNC_ERROR_HANDLING");
+        found.map(|(_, value)| value)
+    };
+    let mut facts = facts();
+    assert_eq!(of(&facts), Some("1".into()));
+    facts.caller.nccl_async_error_handling = Some("3".into());
+    assert_eq!(of(&facts), Some("3".into()));
+}
+
+#[test]
+fn what_each_rank_executes() {
+    let args = |words: &[&str]| plan(words, &facts()).ranks.remove(0).args;
+    assert_eq!(args(&["t.py", "a"]), ["-u", "t.py", "a"]);
+    assert_eq!(args(&["-m", "pkg.mod", "-u"]), ["-u", "-m", "pkg.mod", "-u"]);
+    assert_eq!(args(&["--no-python", "prog", "a"]), ["a"]);
+    assert_eq!(args(&["--", "-t.py"]), ["-u", "./-t.py"]);
+    let plan = plan(&["--nproc", "2", "t.py", "--local-rank=${local_rank}"], &facts());
+    assert_eq!(plan.ranks[1].args, ["-u", "t.py", "--local-rank=1"]);
+    assert_eq!(plan.ranks[1].program, PathBuf::from("/env/bin/python"));
+}
+
+/// The results are those of Python's `Template(arg).safe_substitute(local_rank="7")`.
+#[test]
+fn substitution_is_that_of_python() {
+    let rows: &[(&[u8], &[u8])] = &[
+        (b"", b""),
+        (b"plain", b"plain"),
+        (b"${local_rank}", b"7"),
+        (b"a$local_rank-b", b"a7-b"),
+        (b"$local_rank2", b"$local_rank2"),
+        (b"$local_ranks", b"$local_ranks"),
+        (b"$local_rank_", b"$local_rank_"),
+        (b"$LOCAL_RANK", b"$LOCAL_RANK"),
+        (b"${local_rank", b"${local_rank"),
+        (b"${ local_rank}", b"${ local_rank}"),
+        (b"$$", b"$"),
+        (b"$$$", b"$$"),
+        (b"$$$$", b"$$"),
+        (b"$${local_rank}", b"${local_rank}"),
+        (b"$$${local_rank}", b"$7"),
+        (b"${rank}$rank$", b"${rank}$rank$"),
+        (b"$1", b"$1"),
+        (b"$local_rank\xc3\xa9", b"7\xc3\xa9"),
+        (b"\xff${local_rank}\xfe$$\xfd", b"\xff7\xfe$\xfd"),
+        (b"${local_rank}${local_rank}", b"77"),
+    ];
+    for (arg, expected) in rows {
+        let filled = substitute::local_rank(OsStr::from_bytes(arg), 7).into_vec();
+        assert_eq!(filled, *expected, "{}", arg.escape_ascii());
+    }
+}
+
+#[test]
+fn how_many_ranks() {
+    let mut facts = facts();
+    assert_eq!(plan(&["--nproc", "cpu", "t.py"], &facts).world_size, 4);
+    assert_eq!(plan(&["--nproc", "auto", "t.py"], &facts).world_size, 4);
+    let none = refused(&["--nproc", "gpu", "t.py"], &facts);
+    assert!(matches!(none, PlanError::NoGpu { hidden: false }));
+    assert_eq!(none.exit_code(), exit_code::UNAVAILABLE);
+    let none = refused(&["--nproc", "xpu", "t.py"], &facts);
+    assert!(matches!(none, PlanError::NoDevice { .. }));
+    facts.devices.nvidia = gpus(8);
+    assert_eq!(plan(&["--nproc", "gpu", "t.py"], &facts).world_size, 8);
+    assert_eq!(plan(&["--nproc", "auto", "t.py"], &facts).world_size, 8);
+    facts.devices.cuda_visible = Some(String::new());
+    let hidden = refused(&["--nproc", "gpu", "t.py"], &facts);
+    assert!(matches!(hidden, PlanError::NoGpu { hidden: true }));
+    assert_eq!(plan(&["--nproc", "auto", "t.py"], &facts).world_size, 4);
+    facts.devices = Devices { others: vec![0, 0, 3], ..Devices::default() };
+    assert_eq!(plan(&["--nproc", "npu", "t.py"], &facts).world_size, 3);
+    assert_eq!(plan(&["--nproc", "auto", "t.py"], &facts).world_size, 3);
+    facts.cpus = (0..5000).collect();
+    assert!(matches!(
+        refused(&["--nproc", "cpu", "t.py"], &facts),
+        PlanError::Count { count: 5000 }
+    ));
+}
+
+#[test]
+fn ranks_are_numbered_and_the_port_is_fresh() {
+    let plan = plan(&["--nproc", "3", "t.py"], &facts());
+    let numbers: Vec<_> = plan.ranks.iter().map(|rank| (rank.local_rank, rank.rank)).collect();
+    assert_eq!(numbers, [(0, 0), (1, 1), (2, 2)]);
+    assert_eq!((plan.master_port, plan.world_size), (None, 3));
+    assert_eq!((plan.master_addr.as_str(), plan.run_id.as_str()), ("127.0.0.1", "fresh"));
+    let named = self::plan(&["--master-port", "29500", "t.py"], &facts());
+    assert_eq!(named.master_port, Some(29500));
+}
+
+#[test]
+fn who_reads_the_standard_input() {
+    let of = |words: &[&str]| plan(words, &facts()).stdin_rank;
+    assert_eq!(of(&["t.py"]), Some(0));
+    assert_eq!(of(&["--nproc", "2", "t.py"]), None);
+    assert_eq!(of(&["--nproc", "2", "--stdin", "1", "t.py"]), Some(1));
+    assert_eq!(of(&["--stdin", "none", "t.py"]), None);
+    let wrong = refused(&["--nproc", "2", "--stdin", "2", "t.py"], &facts());
+    assert!(matches!(wrong, PlanError::StdinRank { rank: 2, count: 2 }));
+}
+
+#[test]
+fn a_virtual_local_rank_sees_one_device() {
+    let of = |facts: &Facts| {
+        let plan = plan(&["--nproc", "2", "--virtual-local-rank", "t.py"], facts);
+        env_text(&plan.ranks[1].env)
+    };
+    let mut facts = facts();
+    let own = "LOCAL_RANK=0\nRANK=1\nROLE_RANK=1\n";
+    assert_eq!(of(&facts), format!("CUDA_VISIBLE_DEVICES=1\n{own}"));
+    facts.caller.cuda_visible_devices = Some("4, GPU-6".into());
+    assert_eq!(of(&facts), format!("CUDA_VISIBLE_DEVICES=GPU-6\n{own}"));
+    // An empty list of HIP's is none.
+    facts.caller.hip_visible_devices = Some(String::new().into());
+    assert_eq!(of(&facts), format!("CUDA_VISIBLE_DEVICES=GPU-6\n{own}"));
+    facts.caller.hip_visible_devices = Some("2,3".into());
+    assert_eq!(of(&facts), format!("CUDA_VISIBLE_DEVICES=3\nHIP_VISIBLE_DEVICES=3\n{own}"));
+    facts.caller.hip_visible_devices = Some("2".into());
+    let words = ["--nproc", "2", "--virtual-local-rank", "t.py"];
+    let error = refused(&words, &facts);
+    assert!(matches!(error, PlanError::NoDeviceForRank { local_rank: 1, .. }));
+    let plain = plan(&["--nproc", "2", "t.py"], &facts);
+    assert_eq!(env_text(&plain.ranks[1].env), "LOCAL_RANK=1\nRANK=1\nROLE_RANK=1\n");
+}
+
+#[test]
+fn a_c10d_endpoint_is_this_machine() {
+    let words = |host: &'static str| ["--rdzv-backend", "c10d", "--rdzv-endpoint", host, "t.py"];
+    let here = [
+        "localhost",
+        "127.0.0.1:0",
+        "127.3.2.1",
+        "[::1]:0",
+        "node1",
+        "NODE1.cluster:0",
+        "10.0.0.1",
+    ];
+    for host in here {
+        assert_eq!(plan(&words(host), &facts()).world_size, 1, "{host}");
+    }
+    for host in ["node2", "node11", "10.0.0.2", "10.1.1.1:29400"] {
+        assert!(matches!(refused(&words(host), &facts()), PlanError::OtherHost { .. }), "{host}");
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_a_hint() {
+    let mut said = Vec::new();
+    let mut case = |words: &[&str], change: &dyn Fn(&mut Facts)| {
+        let mut facts = facts();
+        change(&mut facts);
+        let error = refused(words, &facts);
+        said.push(format!("{} {}", error.exit_code(), render(&error)));
+    };
+    case(&["t.py"], &|facts| facts.has_proc = false);
+    case(&["t.py"], &|facts| facts.working_dir = WorkingDir::Deleted);
+    case(&["t.py"], &|facts| facts.script = ScriptFact::Missing { nearest: None });
+    case(&["t.py"], &|facts| {
+        facts.script = ScriptFact::Missing { nearest: Some("d/s.py".into()) };
+    });
+    case(&["python3", "t.py"], &|facts| facts.script = ScriptFact::Missing { nearest: None });
+    case(&["t.py"], &|facts| facts.script = ScriptFact::Folder);
+    case(&["t.py"], &|facts| facts.script = ScriptFact::NotReadable);
+    case(&["t.py"], &|facts| facts.script = ScriptFact::Broken { why: "a loop".to_owned() });
+    for by in [AskedBy::Option, AskedBy::PythonExec, AskedBy::Search, AskedBy::NoPython] {
+        case(&["t.py"], &|facts| {
+            facts.program = ProgramFact::Missing {
+                asked: "p".into(),
+                by,
+                in_working_dir: by == AskedBy::NoPython,
+            };
+        });
+    }
+    case(&["t.py"], &|facts| {
+        facts.program = ProgramFact::NotExecutable { path: "/x/p".into(), is_folder: false };
+    });
+    case(&["t.py"], &|facts| {
+        facts.program = ProgramFact::NotExecutable { path: "/x".into(), is_folder: true };
+    });
+    case(&["--nproc", "202", "t.py"], &|_| {});
+    case(&["--nproc", "gpu", "t.py"], &|_| {});
+    insta::assert_snapshot!(said.concat());
+}
+
+#[test]
+fn the_limit_on_open_files_is_exact() {
+    let mut facts = facts();
+    facts.nofile_hard = Some(26);
+    assert_eq!(plan(&["--nproc", "2", "t.py"], &facts).world_size, 2);
+    facts.nofile_hard = Some(25);
+    let error = refused(&["--nproc", "2", "t.py"], &facts);
+    assert!(matches!(error, PlanError::OpenFiles { count: 2, needed: 26, limit: 25 }));
+    facts.nofile_hard = None;
+    assert_eq!(plan(&["--nproc", "4096", "t.py"], &facts).world_size, 4096);
+}
+
+/// Two sockets of two NUMA nodes each; a node has four cores of two threads in two caches; a GPU
+/// on nodes 0, 0, 0, 1 and 3. CPU `n` and `n + 16` are threads of one core.
+fn two_sockets() -> Topology {
+    let node_cpus =
+        |node: u32| (0..4).flat_map(move |core| [node * 4 + core, node * 4 + core + 16]);
+    let cpu = |cpu: u32| {
+        let core = cpu % 16;
+        let place = Cpu { socket: i32::from(core >= 8), core, cache: Some(core / 2 * 2) };
+        (cpu, place)
+    };
+    Topology {
+        nodes: (0..4).map(|node| (node, node_cpus(node).collect())).collect(),
+        cpus: (0..32).map(cpu).collect::<BTreeMap<_, _>>(),
+        gpus: vec![Some(0), Some(0), Some(0), Some(1), Some(3)],
+    }
+}
+
+fn bound(mode: NumaBinding, topology: &Topology, rank: u32) -> Vec<u32> {
+    let cpus = numa::cpus(mode, topology, rank);
+    cpus.unwrap_or_else(|error| panic!("{mode:?} {rank}: {error}")).into_iter().collect()
+}
+
+#[test]
+fn numa_binding_is_that_of_torchrun() {
+    let topology = two_sockets();
+    let both = |cores: std::ops::Range<u32>| -> Vec<u32> {
+        cores.clone().chain(cores.start + 16..cores.end + 16).collect()
+    };
+    assert_eq!(bound(NumaBinding::Node, &topology, 1), both(0..4));
+    assert_eq!(bound(NumaBinding::Node, &topology, 4), both(12..16));
+    assert_eq!(bound(NumaBinding::Socket, &topology, 3), both(0..8));
+    assert_eq!(bound(NumaBinding::Socket, &topology, 4), both(8..16));
+    // Four cores for three GPUs: the first one gets the fourth.
+    assert_eq!(bound(NumaBinding::Exclusive, &topology, 0), both(0..2));
+    assert_eq!(bound(NumaBinding::Exclusive, &topology, 1), both(2..3));
+    assert_eq!(bound(NumaBinding::Exclusive, &topology, 2), both(3..4));
+    assert_eq!(bound(NumaBinding::Exclusive, &topology, 3), both(4..8));
+    // Two caches for three GPUs go round.
+    assert_eq!(bound(NumaBinding::CoreComplex, &topology, 0), both(0..2));
+    assert_eq!(bound(NumaBinding::CoreComplex, &topology, 1), both(2..4));
+    assert_eq!(bound(NumaBinding::CoreComplex, &topology, 2), both(0..2));
+}
+
+#[test]
+fn only_allowed_cpus_are_given_away() {
+    let mut topology = two_sockets();
+    topology.cpus.retain(|cpu, _| ![0, 16, 1].contains(cpu) && !(4..8).contains(&(cpu % 16)));
+    assert_eq!(bound(NumaBinding::Node, &topology, 0), [2, 3, 17, 18, 19]);
+    // A node without allowed CPUs is passed over.
+    assert_eq!(bound(NumaBinding::Socket, &topology, 0), [2, 3, 17, 18, 19]);
+    // The cache with more allowed CPUs comes first.
+    assert_eq!(bound(NumaBinding::CoreComplex, &topology, 0), [2, 3, 18, 19]);
+    assert_eq!(bound(NumaBinding::CoreComplex, &topology, 1), [17]);
+    let none = numa::cpus(NumaBinding::Node, &topology, 3);
+    assert!(matches!(none, Err(PlanError::NumaNoCpus { node: 1, .. })));
+}
+
+#[test]
+fn numa_binding_that_cannot_be() {
+    let mut topology = two_sockets();
+    let refused = |mode, topology: &Topology, rank| {
+        numa::cpus(mode, topology, rank).expect_err("there are no such CPUs")
+    };
+    assert!(matches!(
+        refused(NumaBinding::Node, &topology, 5),
+        PlanError::NumaRank { local_rank: 5, gpus: 5 }
+    ));
+    topology.cpus.retain(|cpu, _| cpu % 16 > 1);
+    assert!(matches!(
+        refused(NumaBinding::Exclusive, &topology, 0),
+        PlanError::NumaCores { node: 0, cores: 2, gpus: 3 }
+    ));
+    topology.cpus.values_mut().for_each(|cpu| cpu.cache = None);
+    assert!(matches!(refused(NumaBinding::CoreComplex, &topology, 0), PlanError::NumaNoCache));
+    topology.gpus[0] = None;
+    assert!(matches!(
+        refused(NumaBinding::Node, &topology, 0),
+        PlanError::NumaUnknown { local_rank: 0 }
+    ));
+    topology.gpus.clear();
+    assert!(matches!(refused(NumaBinding::Node, &topology, 0), PlanError::NumaWithoutGpu));
+}
+
+#[test]
+fn a_bound_rank_has_its_cpus_in_the_plan() {
+    let facts = Facts { topology: Some(two_sockets()), ..facts() };
+    let plan = plan(&["--nproc", "2", "--numa-binding", "exclusive", "t.py"], &facts);
+    assert_eq!(plan.ranks[1].cpus, Some(vec![2, 18]));
+}

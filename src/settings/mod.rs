@@ -26,6 +26,7 @@ pub use error::SettingsError;
 pub use layers::Origin;
 
 use crate::cli::RunArgs;
+use crate::env_vars;
 use defaults::Defaults;
 use env::Env;
 use layers::Layers;
@@ -64,7 +65,7 @@ pub fn resolve(args: &RunArgs, env: &Env) -> Result<LaunchSpec, SettingsError> {
             .parse(values::max_restarts)?,
         shutdown_timeout: layers
             .text(args.shutdown_timeout.as_ref(), "--shutdown-timeout")?
-            .map_or_else(|| layers.variable("TORCH_ELASTIC_SHUTDOWN_TIMEOUT"), |v| Ok(Some(v)))?
+            .map_or_else(|| layers.variable(env_vars::SHUTDOWN_TIMEOUT), |v| Ok(Some(v)))?
             .unwrap_or_else(|| layers.default("timeout", &shutdown.timeout))
             .parse(values::duration)?,
         signal_scope: layers
@@ -126,7 +127,7 @@ fn logs(
     let prefix = layers
         .text(args.log_line_prefix_template.as_ref(), "--log-line-prefix-template")?
         .filter(|given| !given.value.is_empty())
-        .map_or_else(|| layers.variable("TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"), |v| Ok(Some(v)))?
+        .map_or_else(|| layers.variable(env_vars::PREFIX_TEMPLATE), |v| Ok(Some(v)))?
         .map(|given| given.value.to_owned());
     Ok(LogSpec {
         dir,
