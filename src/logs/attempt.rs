@@ -41,7 +41,8 @@ pub fn open(config: &LogConfig, attempt: u32) -> Result<Opened, LogsError> {
         let mut outputs = [RankOutput::Inherit, RankOutput::Inherit];
         for std in Std::BOTH {
             let route = route(&config.spec, label.local_rank, std, rank_folder.is_some());
-            if std == Std::Out && has_terminal(config, label.local_rank) && !route.file {
+            let direct = std == Std::Out && has_terminal(config, label.local_rank);
+            if direct && route.console && !route.file {
                 continue;
             }
             let pipes = |source| LogsError::Pipes { ranks, source };

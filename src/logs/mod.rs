@@ -1,8 +1,8 @@
 //! What the ranks print: whole lines, files, the console, the last lines for the report.
 //!
 //! Everything between the ranks' pipes and the files and the terminal is here; starting and
-//! ending ranks is not. Two kinds of threads work for it: one pump ([`pump`]) that reads, splits
-//! and writes files, and one writer for each console file ([`console`]). The caller's thread only
+//! ending ranks is not. Two kinds of threads work for it: one pump (`pump.rs`) that reads, splits
+//! and writes files, and one writer for each console file (`console.rs`). The caller's thread only
 //! sends commands and never waits longer than it says.
 //!
 //! - L1: lines are written whole, never interleaved; the order of one rank's stream is kept.

@@ -30,6 +30,8 @@ const BUFFER: usize = 256 * 1024;
 const LAST_READ: usize = 2 * 1024 * 1024;
 /// After that long without anything to do, memory of the last burst is given back.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
+/// More than a node has streams, or a command could overtake output that was there before (U2).
+const EVENTS: usize = 1024;
 const WAKE: u64 = u64::MAX;
 
 /// What the main thread asks for.
@@ -80,7 +82,7 @@ pub fn watch(wake: &Wake) -> io::Result<Epoll> {
 impl Pump {
     /// Works until it is told to finish, or nobody can tell it anything any more.
     pub fn run(mut self) {
-        let mut events = [EpollEvent::empty(); 128];
+        let mut events = [EpollEvent::empty(); EVENTS];
         loop {
             self.screens.iter_mut().for_each(Screen::submit);
             let timeout = self.timeout(Instant::now());
@@ -182,7 +184,7 @@ impl Pump {
         use std::ops::ControlFlow::{Break, Continue};
         loop {
             match self.commands.try_recv() {
-                Ok(Command::Open(streams, filters)) => self.open(streams, *filters),
+                Ok(Command::Open(streams, filters)) => self.open(now, streams, *filters),
                 Ok(Command::Close(deadline, reply)) => self.closing = Some((deadline, reply)),
                 Ok(Command::Say(text)) => self.say(now, &text),
                 Ok(Command::Record(line)) => self.record(&line),
@@ -199,7 +201,12 @@ impl Pump {
         }
     }
 
-    fn open(&mut self, streams: Vec<Stream>, filters: [Option<Filter>; 2]) {
+    fn open(&mut self, now: Instant, streams: Vec<Stream>, filters: [Option<Filter>; 2]) {
+        // Only after a wait that was given up can the last attempt still be here.
+        let left = self.drain(now);
+        if let Some((_, reply)) = self.closing.take() {
+            let _ = reply.send(left);
+        }
         self.filters = filters;
         self.streams = streams;
         for (id, stream) in self.streams.iter_mut().enumerate() {

@@ -256,6 +256,30 @@ fn a_stuck_reader_does_not_hold_the_ranks_and_the_files_are_whole() {
 }
 
 #[test]
+fn what_the_pipes_hold_reaches_the_files_when_time_is_up_and_the_console_is_full() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (stdout, to_stdout) = std::io::pipe().expect("a pipe");
+    let null = File::create("/dev/null").expect("the null device");
+    let config = config(2, tee(), Some(folder.path().to_owned()));
+    let mut logs = Logs::start_on(config, to_stdout.into(), null.into()).expect("start");
+    let mut ranks = pipes(logs.open_attempt(0).expect("an attempt opens"));
+    let lines = [[b'x'; 99].as_slice(), b"\n"].concat().repeat(1000);
+    for _ in 0..25 {
+        ranks[0].0.write_all(&lines).expect("a pipe");
+    }
+    ranks[0].0.write_all(b"end").expect("a pipe");
+    // The pipe stays open, and nobody reads the console.
+    let output = logs.close_attempt(Duration::ZERO);
+    assert_eq!(output.leaked, [0, 1]);
+    assert_eq!(texts(&output.tails[0].stdout).last().map(String::as_str), Some("end"));
+    let path = folder.path().join("attempt_0/0/stdout.log");
+    assert_eq!(fs_err::metadata(path).expect("a file").len(), 2_500_003);
+    drop(stdout);
+    let losses = logs.finish(PATIENCE).stdout;
+    assert!(losses.total().lines > 10_000, "{losses:?}");
+}
+
+#[test]
 fn a_slow_reader_that_recovers_is_told_how_many_lines_it_missed() {
     let (stdout, to_stdout) = std::io::pipe().expect("a pipe");
     let (stderr, to_stderr) = std::io::pipe().expect("a pipe");
