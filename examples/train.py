@@ -390,7 +390,7 @@ def train(args: argparse.Namespace, stop: StopRequest, device: torch.device) -> 
     if done < args.steps:
         say(f"stopped after step {done} as asked; saved in {args.checkpoint_dir}")
     elif done == resumed:
-        say(f"all {args.steps} steps are done; raise --steps or remove {args.checkpoint_dir}")
+        say(f"nothing left of {args.steps} steps; raise --steps or remove the checkpoints")
     else:
         say(f"done: {done} steps; saved in {args.checkpoint_dir}")
 

@@ -242,7 +242,7 @@ def main():
     )
     began = time.time()
     if venv.exists() and not update:
-        say(f"  {args.venv} is incomplete: removed")
+        say(f"  {args.venv} is incomplete, or was moved: removed")
         shutil.rmtree(str(venv))
     venv.mkdir(parents=True, exist_ok=True)
     # From here to the end it is known to be ours, and not to be complete.
