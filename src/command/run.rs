@@ -8,6 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::folder::RunFolder;
 use super::output;
+use super::terminal::Terminal;
 use crate::cli::RunArgs;
 use crate::diagnose::error_file::{self, ScriptError};
 use crate::diagnose::exit::Exit;
@@ -122,9 +123,13 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
         open_files,
         port,
     };
+    let terminal = console.direct_terminal.and_then(|_| Terminal::remember());
     let ended =
         runtime::run(job, &mut logs, signals).map_err(|source| RunError::System { source })?;
     let losses = logs.finish(FLUSH_LIMIT);
+    if let Some(terminal) = &terminal {
+        terminal.restore();
+    }
     let stays = folder.stays(&ended.outcome) || !losses.is_none();
     let run_dir = folder.path().filter(|_| stays).map(Path::to_owned);
     let report = build_report(&plan, &ended, &oom, run_dir, losses, env);

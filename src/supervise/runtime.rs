@@ -344,7 +344,7 @@ impl Runtime<'_> {
         self.say_restart(attempt);
         let count = self.job.plan.ranks.len();
         self.ranks.begin_attempt(count);
-        self.family.begin_attempt(count);
+        self.family.begin_attempt();
         self.error_files.clear();
         let failed = |rank, reason: String| Event::SpawnFailed { rank, reason };
         let master_port = match self.take_port() {
