@@ -216,11 +216,13 @@ fn loss_lines(losses: &Losses) -> Vec<String> {
     lines
 }
 
-/// `4 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`
+/// `less than 1 ms`, `4 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`
 pub fn seconds(seconds: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded for eyes")]
     let whole = seconds.max(0.0).round() as u64;
-    if seconds < 1.0 {
+    if seconds < 0.001 {
+        "less than 1 ms".to_owned()
+    } else if seconds < 1.0 {
         format!("{:.0} ms", seconds * 1e3)
     } else if whole < 60 {
         format!("{seconds:.1} s")
@@ -238,6 +240,7 @@ mod tests {
     #[test]
     fn times_are_said_as_people_say_them() {
         for (value, words) in [
+            (0.0, "less than 1 ms"),
             (0.0042, "4 ms"),
             (1.23, "1.2 s"),
             (59.4, "59.4 s"),
