@@ -51,15 +51,16 @@ impl Job {
 
     /// torchrun in an empty folder, with the same environment.
     pub fn torchrun() -> Self {
-        Self::of(&venv("torchrun"))
+        Self::of(venv("torchrun"))
     }
 
     /// The project's Python in an empty folder, with the same environment.
     pub fn python() -> Self {
-        Self::of(&venv("python"))
+        Self::of(venv("python"))
     }
 
-    fn of(program: &Path) -> Self {
+    /// A program, by its path or found on `PATH`, in the same way.
+    pub fn of(program: impl AsRef<OsStr>) -> Self {
         let dir = tempfile::tempdir().expect("a folder for the test");
         std::fs::create_dir(dir.path().join("tmp")).expect("a folder for temporary files");
         let mut command = Command::new(program);
