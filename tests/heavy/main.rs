@@ -74,7 +74,7 @@ fn a_hundred_restarts_come_back() {
     assert!(lost.is_empty(), "{back} of {TIMES} came back\n{}", lost.join("\n"));
 }
 
-/// What every supported PyTorch must find: the names it reads, the store, a second attempt.
+/// What every supported `PyTorch` must find: the names it reads, the store, a second attempt.
 fn older_pytorch(name: &str, version: &str) {
     let Some(_turn) = turn(name, &[name]) else { return };
     let script = "

@@ -167,7 +167,7 @@ for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
 child = subprocess.Popen(['sleep', '1000'])
 with open('pids.' + os.environ['RANK'], 'w') as file:
     print(os.getpid(), child.pid, file=file)
-print('ready')
+print('ready', file=[sys.stdout, sys.stderr][int(os.environ['RANK'])], flush=True)
 end = time.monotonic() + 60
 while time.monotonic() < end and not os.path.exists('enough'):
     time.sleep(0.01)
@@ -180,7 +180,7 @@ fn counting(args: &[&str]) -> Running {
 
 fn ready(mut running: Running) -> Running {
     running.stdout_line("ready");
-    running.stdout_line("ready");
+    running.stderr_line("ready");
     running
 }
 

@@ -1,5 +1,6 @@
 //! 25: what the ranks print, on the console and in files.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::shell;
@@ -15,6 +16,14 @@ fn log(end: &End, name: &str) -> PathBuf {
 
 fn read(end: &End, name: &str) -> String {
     std::fs::read_to_string(log(end, name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// `line 0`, `line 1` and so on, with the same end.
+fn numbered(count: u32, end: &str) -> String {
+    (0..count).fold(String::new(), |mut text, line| {
+        writeln!(text, "line {line}{end}").expect("a text takes all");
+        text
+    })
 }
 
 /// Each rank prints many lines in two pieces each, so that a launcher that passes pieces on would
@@ -44,9 +53,7 @@ fn b25_lines_of_several_ranks_are_whole_and_named() {
         assert_eq!(lines, expected);
         for rank in [0, 1] {
             let file = read(&end, &format!("attempt_0/{rank}/stdout.log"));
-            let whole: String =
-                (0..200).map(|line| format!("line {line} of rank {rank}\n")).collect();
-            assert_eq!(file, whole);
+            assert_eq!(file, numbered(200, &format!(" of rank {rank}")));
         }
     }
 }
@@ -73,8 +80,7 @@ fn b25_files_are_complete_after_a_crash() {
     let script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; kill -9 $$";
     let job = shell(1, script).env("PET_REDIRECTS", "3").env("PET_LOG_DIR", "logs");
     let end = job.run().expect_code(137);
-    let whole: String = (0..3000).map(|line| format!("line {line}\n")).collect();
-    assert!(read(&end, "attempt_0/0/stdout.log") == whole);
+    assert!(read(&end, "attempt_0/0/stdout.log") == numbered(3000, ""));
     assert!(!end.stdout.contains("line"), "redirected lines are in the file only");
     assert_eq!(read(&end, "attempt_0/0/stderr.log"), "");
 }
@@ -98,4 +104,12 @@ fn b25_an_unfinished_last_line_is_shown_and_the_file_has_its_bytes() {
     lines.sort_unstable();
     assert_eq!(lines, ["[rank 0] rank 0", "[rank 1] rank 1"]);
     assert_eq!(read(&end, "attempt_0/1/stdout.log"), "rank 1");
+}
+
+#[test]
+fn b25_bytes_of_a_rank_alone_reach_the_console_as_they_are() {
+    let bytes = "import os\nos.write(1, b'\\xff\\0\\r\\x1b[1m')\nos.write(2, b'\\n\\n\\xfe')";
+    let end = Job::new().script(bytes).run().expect_code(0);
+    assert_eq!(end.raw_stdout, b"\xff\0\r\x1b[1m");
+    assert_eq!(end.raw_stderr, b"\n\n\xfe");
 }

@@ -1,4 +1,4 @@
-//! 9 to 11: an attempt after a failure, with real PyTorch.
+//! 9 to 11: an attempt after a failure, with real `PyTorch`.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;

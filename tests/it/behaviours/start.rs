@@ -1,4 +1,4 @@
-//! 1 to 8: what the ranks are given, and that real PyTorch takes it. 26 to 28 and 30: what can be
+//! 1 to 8: what the ranks are given, and that real `PyTorch` takes it. 26 to 28 and 30: what can be
 //! started, how many times, and how fast.
 
 use std::process::Command;
@@ -130,7 +130,7 @@ print('default backend')
     );
 }
 
-/// Rank 0 does what PyTorch's store does: it binds all addresses with `SO_REUSEADDR`. It goes on
+/// Rank 0 does what `PyTorch`'s store does: it binds all addresses with `SO_REUSEADDR`. It goes on
 /// only when the other launch's rank 0 listens as well.
 const LISTEN: &str = "
 import os, socket, sys, time

@@ -173,10 +173,7 @@ impl Torchruns {
 
     fn end(self, rows: &[Row]) -> Vec<Seen> {
         self.driver.end_within(WHOLE).expect_code(0);
-        let read = |dir: &tempfile::TempDir, name: &str| {
-            let bytes = std::fs::read(dir.path().join(name)).expect("the driver wrote it");
-            String::from_utf8_lossy(&bytes).into_owned()
-        };
+        let read = |dir: &tempfile::TempDir, name: &str| lossy(&dir.path().join(name));
         let one = |(dir, row): (&tempfile::TempDir, &Row)| {
             let streams = ["stdout", "stderr"].map(|name| read(dir, name));
             look(dir.path(), row, read(dir, "code").parse().expect("a number"), &streams)
@@ -276,7 +273,7 @@ fn console(seen: &mut Seen, streams: &[String; 2], dir: &Path) {
     }
 }
 
-/// Names and contents below a folder of logs; the run's own folder is `<run>`.
+/// Names and contents below a folder of logs, without the name of the run's own folder.
 fn files(seen: &mut Seen, logs: &Path, dir: &Path) {
     let Ok(runs) = std::fs::read_dir(logs) else { return };
     for run in runs {
@@ -285,23 +282,25 @@ fn files(seen: &mut Seen, logs: &Path, dir: &Path) {
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(&folder).expect("a folder") {
                 let path = entry.expect("an entry").path();
-                let name = path.strip_prefix(&run).expect("it is below").display();
-                let name = format!("file {name}");
+                let name = path.strip_prefix(&run).expect("it is below").display().to_string();
+                let text = || lossy(&path);
+                let value = match path.file_name().and_then(|name| name.to_str()) {
+                    _ if path.is_dir() => "<folder>".to_owned(),
+                    Some("events.jsonl") => "<events>".to_owned(),
+                    Some("error.json") => error_file(&text(), dir),
+                    _ => text(),
+                };
+                seen.insert(format!("file {name}"), value);
                 if path.is_dir() {
-                    seen.insert(name, "<folder>".to_owned());
                     folders.push(path);
-                } else if name.ends_with("events.jsonl") {
-                    seen.insert(name, "<events>".to_owned());
-                } else {
-                    let bytes = std::fs::read(&path).expect("a file");
-                    let text = String::from_utf8_lossy(&bytes);
-                    let text =
-                        if name.ends_with(".json") { error_file(&text, dir) } else { text.into() };
-                    seen.insert(name, text);
                 }
             }
         }
     }
+}
+
+fn lossy(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).expect("it can be read")).into_owned()
 }
 
 /// An error file without what is another one each time.
