@@ -87,23 +87,40 @@ fn the_forks_of_torchrun_do_what_torchrun_does() {
 
 fn compare(row: &'static str, torchrun: &Seen, nvlaunch: &Seen) -> Vec<Different> {
     let names: BTreeSet<&String> = torchrun.keys().chain(nvlaunch.keys()).collect();
-    let value = |seen: &Seen, name| seen.get(name).cloned().unwrap_or_else(|| "-".to_owned());
     // A rank that one of them did not run is in "ranks".
-    let ran = |name: &str, seen: &Seen| {
-        name.split(' ').nth(1).is_some_and(|rank| seen.contains_key(&format!("rank {rank} argv")))
-    };
-    let in_both =
-        |name: &str| !name.starts_with("rank ") || ran(name, torchrun) && ran(name, nvlaunch);
-    let differs = |name: &&String| in_both(name) && torchrun.get(*name) != nvlaunch.get(*name);
+    let ran = |rank: &str, seen: &Seen| seen.contains_key(&format!("rank {rank} argv"));
+    // "rank 0.1 env RANK" is about each rank: those that differ, and how many do not.
+    let mut of_ranks: BTreeMap<&str, (Vec<Different>, usize)> = BTreeMap::new();
     let mut different = Vec::new();
-    for name in names.into_iter().filter(differs) {
-        // "rank 0.1 env RANK" is about every rank.
-        let what = match name.strip_prefix("rank ").and_then(|rest| rest.split_once(' ')) {
-            Some((_, what)) => what.to_owned(),
-            None => name.clone(),
+    for name in names {
+        let value = |seen: &Seen| seen.get(name).cloned().unwrap_or_else(|| "-".to_owned());
+        let (torchrun_has, nvlaunch_has) = (value(torchrun), value(nvlaunch));
+        let is_same = torchrun.get(name) == nvlaunch.get(name);
+        let of_rank = name.strip_prefix("rank ").and_then(|rest| rest.split_once(' '));
+        let what = of_rank.map_or(name.as_str(), |(_, what)| what);
+        let one = || Different {
+            row,
+            what: what.to_owned(),
+            torchrun: torchrun_has.clone(),
+            nvlaunch: nvlaunch_has.clone(),
         };
-        let (torchrun, nvlaunch) = (value(torchrun, name), value(nvlaunch, name));
-        different.push(Different { row, what, torchrun, nvlaunch });
+        match of_rank {
+            Some((rank, _)) if !ran(rank, torchrun) || !ran(rank, nvlaunch) => {}
+            Some(_) => {
+                let (differ, same) = of_ranks.entry(what).or_default();
+                if is_same { *same += 1 } else { differ.push(one()) }
+            }
+            None if is_same => {}
+            None => different.push(one()),
+        }
+    }
+    for (what, (mut differ, same)) in of_ranks {
+        if same > 0 {
+            for one in &mut differ {
+                one.what = format!("{what} of some ranks");
+            }
+        }
+        different.extend(differ);
     }
     different
 }

@@ -37,20 +37,21 @@ fn row(name: &'static str, args: &'static [&'static str]) -> Row {
     Row { name, args, env: &[], files: &[], stdin: "", port: super::free_port() }
 }
 
-/// Both streams, more than one line each.
+/// Both streams, more than one line each. As in the other scripts of several ranks, each line is one
+/// write: `print` makes two, and torchrun lets the ranks' writes mix.
 const TALK: &str = "\
 import os, sys, seen
 rank = os.environ['RANK']
-print(f'O:{rank} first\\nO:{rank} keep, this')
-print(f'E:{rank} first\\nE:{rank} drop', file=sys.stderr)
-print(f'O:{rank} end')
+sys.stdout.write(f'O:{rank} first\\nO:{rank} keep, this\\n')
+sys.stderr.write(f'E:{rank} first\\nE:{rank} drop\\n')
+sys.stdout.write(f'O:{rank} end\\n')
 ";
 
 /// Rank 1 fails in the first attempt, with the others still there.
 const FAIL_ONCE: &str = "\
-import os, time
+import os, sys, time
 attempt, rank = os.environ['TORCHELASTIC_RESTART_COUNT'], os.environ['RANK']
-print(f'O:{attempt}.{rank}', flush=True)
+sys.stdout.write(f'O:{attempt}.{rank}\\n')
 import seen
 if attempt == '0':
     os._exit(3) if rank == '1' else time.sleep(30)
@@ -284,7 +285,7 @@ const SLEEP_AND_SIGNAL: &str = "\
 import os, signal, sys, time
 
 def end(number, frame):
-    print(f'O:signal {number}', flush=True)
+    sys.stdout.write(f'O:signal {number}\\n')
     sys.exit(0)
 
 signal.signal(signal.SIGINT, end)
@@ -323,6 +324,10 @@ fn of_output() -> Vec<Row> {
                 LOGS,
                 NAME,
             ],
+        )),
+        talk(row(
+            "filters without tee",
+            &[TWO, "--duplicate-stdout-filters=keep", "--log-dir", LOGS, NAME],
         )),
         talk(row(
             "template",
