@@ -18,9 +18,9 @@ use crate::host::{self, process::Dispositions};
 use crate::logs::{ConsoleConfig, LogConfig, Logs, Losses, RankLabel};
 use crate::plan::{self, Plan};
 use crate::report::{self, Report, text};
+use crate::settings;
 use crate::settings::env::Env;
-use crate::settings::spec::{LaunchSpec, LogSpec};
-use crate::settings::{self};
+use crate::settings::spec::LogSpec;
 use crate::supervise::event::Policy;
 use crate::supervise::mark::RunMark;
 use crate::supervise::port::HeldPort;
@@ -127,7 +127,7 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     let losses = logs.finish(FLUSH_LIMIT);
     let stays = folder.stays(&ended.outcome) || !losses.is_none();
     let run_dir = folder.path().filter(|_| stays).map(Path::to_owned);
-    let report = build_report(&spec, &plan, &ended, &oom, run_dir, losses, env);
+    let report = build_report(&plan, &ended, &oom, run_dir, losses, env);
     // With one rank on a terminal its last lines stand right above.
     let repeat = console.direct_terminal.is_none();
     let text = text::render(&report, repeat);
@@ -145,7 +145,6 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
 }
 
 fn build_report(
-    spec: &LaunchSpec,
     plan: &Plan,
     ended: &Ended,
     oom: &OomWatch,
@@ -168,7 +167,6 @@ fn build_report(
             ranks: plan.ranks.iter().map(|rank| rank.rank).collect(),
             world_size: plan.world_size,
             program: program_words(plan),
-            grace: spec.shutdown_timeout,
             oom: oom_of(record.and_then(|record| record.pid), exit, oom),
             script_error: script_error.map(|(error, _): (ScriptError, _)| error),
             run_dir,

@@ -142,6 +142,9 @@ mod tests {
         assert_eq!(log.append(b"again\n"), None);
         let expected = "12345\n67\n[nvlaunch: 10 bytes lost here: no storage space]\nagain\n";
         assert_eq!(String::from_utf8_lossy(&log.target.bytes), expected);
+        log.target.bytes.clear();
+        assert_eq!(log.append(b"more\n"), None);
+        assert_eq!(log.target.bytes, b"more\n");
         log.target.room = 0;
         assert_eq!(log.append(b"x"), None);
         assert_eq!((log.lost(), log.first_error()), (11, Some("no storage space")));

@@ -235,6 +235,7 @@ impl Logs {
         stderr: OwnedFd,
     ) -> Result<Self, LogsError> {
         let threads = |source| LogsError::Threads { source };
+        reserve_descriptors(config.ranks.len());
         let wake = Arc::new(Wake::new().map_err(threads)?);
         let epoll = pump::watch(&wake).map_err(threads)?;
         let (screens, screen_of) =
@@ -340,6 +341,22 @@ impl Drop for Logs {
     fn drop(&mut self) {
         // After `finish` nobody listens any more; else the threads would wait for ever.
         self.send(Command::Quit);
+    }
+}
+
+/// Makes the kernel's table of this process' descriptors as large as the ranks will need.
+///
+/// Once there is a second thread, each time the table grows (at 64, 256, 512, … descriptors) the
+/// kernel waits for an RCU grace period: about 7 ms each on a Linux 6 machine with two cores.
+fn reserve_descriptors(ranks: usize) {
+    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::sys::resource::{Resource, getrlimit};
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let most = i32::try_from(limit).unwrap_or(i32::MAX).saturating_sub(1);
+    // Two pipes with two ends each, two files, a pidfd, and what a start needs for a moment.
+    let wanted = i32::try_from(64 + 8 * ranks).unwrap_or(i32::MAX).min(most);
+    if let Ok(fd) = fcntl(io::stderr(), FcntlArg::F_DUPFD_CLOEXEC(wanted)) {
+        let _ = nix::unistd::close(fd);
     }
 }
 

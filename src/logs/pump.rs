@@ -186,7 +186,10 @@ impl Pump {
             match self.commands.try_recv() {
                 Ok(Command::Open(streams, filters)) => self.open(now, streams, *filters),
                 Ok(Command::Close(deadline, reply)) => self.closing = Some((deadline, reply)),
-                Ok(Command::Say(text)) => self.say(now, &text),
+                Ok(Command::Say(text)) => {
+                    self.catch_up(now);
+                    self.say(now, &text);
+                }
                 Ok(Command::Record(line)) => self.record(&line),
                 Ok(Command::Finish(deadline, reply)) => {
                     let _ = reply.send(self.finish(now, deadline));
@@ -197,6 +200,17 @@ impl Pump {
                     self.finish(now, now);
                     return Break(());
                 }
+            }
+        }
+    }
+
+    /// Reads what came since the last look: a command may have come later still (U2).
+    fn catch_up(&mut self, now: Instant) {
+        let mut events = [EpollEvent::empty(); EVENTS];
+        let ready = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+        for event in &events[..ready] {
+            if event.data() != WAKE {
+                self.service(usize::try_from(event.data()).unwrap_or(usize::MAX), now);
             }
         }
     }
@@ -221,10 +235,11 @@ impl Pump {
     }
 
     fn say(&mut self, now: Instant, text: &[u8]) {
+        // Lines that wait to be joined were there before (U2).
         for screen in &mut self.screens {
             screen.flush_fold(now, &self.prefixes);
         }
-        self.screens[self.screen_of[Std::Err.index()]].say(now, &self.prefixes, text);
+        self.screens[self.screen_of[Std::Err.index()]].say(now, text);
     }
 
     fn record(&mut self, line: &[u8]) {

@@ -179,9 +179,8 @@ impl Screen {
         self.open == Some((index, std))
     }
 
-    /// nvlaunch's own whole lines (W4). Lines that wait to be joined go first.
-    pub fn say(&mut self, now: Instant, prefixes: &[Prefix], text: &[u8]) {
-        self.flush_fold(now, prefixes);
+    /// nvlaunch's own whole lines (W4), behind whatever was given out before.
+    pub fn say(&mut self, now: Instant, text: &[u8]) {
         let lines = memchr::memchr_iter(b'\n', text).count() as u64;
         if self.console.queued() + self.batch.bytes.len() > HIGH + RESERVE {
             self.drop_lines(Std::Err, lines, text.len());

@@ -301,3 +301,64 @@ pub fn read(mut pipe: &File, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::sync::Arc;
+
+    use super::super::console::Console;
+    use super::super::losses::ConsoleLoss;
+    use super::super::screen::Traits;
+    use super::super::wake::Wake;
+    use super::*;
+
+    /// One of two ranks prints `chunks`; gives what the console got, and whether a live line was
+    /// still wanted after the last chunk.
+    fn run(terminal: bool, chunks: &[&str]) -> (String, bool) {
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let wake = Arc::new(Wake::new().expect("an event descriptor"));
+        let targets = [Some(File::from(std::os::fd::OwnedFd::from(writer))), None];
+        let console = Console::start(targets, wake).expect("a thread");
+        let traits = Traits { terminal: [terminal; 2] };
+        let mut screen = Screen::new(console, traits, [None, None], None);
+        let prefix = |rank| Prefix { plain: vec![], shown: [vec![b'>'], vec![b'>']], rank };
+        let prefixes = [prefix(0), prefix(1)];
+        let null = File::open("/dev/null").expect("the null device");
+        let mut stream = Stream::new(0, 0, Std::Out, null, Tail::new(100), Show::Lines);
+        let mut failures = Vec::new();
+        let mut cx = Surroundings {
+            now: Instant::now(),
+            screen: &mut screen,
+            prefixes: &prefixes,
+            filter: None,
+            failures: &mut failures,
+        };
+        for chunk in chunks {
+            stream.take(chunk.as_bytes(), &mut cx);
+        }
+        let live = cx.screen.deadline().is_some();
+        stream.finish(&mut cx);
+        let (mut out, mut err) = (ConsoleLoss::default(), ConsoleLoss::default());
+        screen.close(Instant::now() + Duration::from_secs(20), [&mut out, &mut err]);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("text");
+        (text, live)
+    }
+
+    #[test]
+    fn a_bar_ends_as_one_line_and_leaves_no_live_line() {
+        let table: &[(&[&str], &str, bool)] = &[
+            (&["\r1%", "\r2%"], ">2%\n", true),
+            (&["\r1%", "\r2%\n"], ">2%\n", false),
+            (&["1%\r", "2%\r", "\r\n"], ">2%\n", false),
+            (&["1%\r2%\r", "done\n"], ">done\n", false),
+            (&["\r1%", "\r   \r"], "", false),
+            (&["plain\r", "\nnext\n"], ">plain\n>next\n", false),
+        ];
+        for (chunks, expected, live) in table {
+            assert_eq!(run(true, chunks), ((*expected).to_owned(), *live), "{chunks:?}");
+            assert_eq!(run(false, chunks), ((*expected).to_owned(), false), "{chunks:?}");
+        }
+    }
+}

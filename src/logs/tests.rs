@@ -194,6 +194,33 @@ fn a_question_of_a_rank_that_is_alone_is_seen_at_once() {
 }
 
 #[test]
+fn what_nvlaunch_says_begins_on_its_own_line_behind_what_was_printed() {
+    for (ranks, fold, expected) in
+        [(1, false, "half\n[nvlaunch] said\n"), (2, true, "[rank 0] half\n[nvlaunch] said\n")]
+    {
+        let (terminal, to_terminal) = std::io::pipe().expect("a pipe");
+        let both = to_terminal.try_clone().expect("a copy");
+        let console = ConsoleConfig {
+            stdout_is_terminal: true,
+            stderr_is_terminal: true,
+            same_terminal: true,
+            ..ConsoleConfig::default()
+        };
+        let spec = LogSpec { fold, ..spec() };
+        let config = LogConfig { console, ..config(ranks, spec, None) };
+        let mut logs = Logs::start_on(config, to_terminal.into(), both.into()).expect("start");
+        let mut opened = pipes(logs.open_attempt(0).expect("an attempt opens"));
+        let end: &[u8] = if fold { b"\n" } else { b"" };
+        opened[0].0.write_all(&[b"half", end].concat()).expect("a pipe");
+        logs.say(b"[nvlaunch] said");
+        drop(opened);
+        logs.close_attempt(PATIENCE);
+        assert!(logs.finish(PATIENCE).is_none());
+        assert_eq!(Reader::start(terminal).text(), expected);
+    }
+}
+
+#[test]
 fn filters_collect_matching_lines_with_their_prefix() {
     let spec = LogSpec {
         stdout_filters: vec!["loss".to_owned(), "apple".to_owned()],

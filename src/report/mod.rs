@@ -10,7 +10,6 @@ pub mod hints;
 pub mod text;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -157,8 +156,6 @@ pub struct Context {
     pub world_size: u32,
     /// What each rank runs, for people.
     pub program: String,
-    /// The grace, for the words.
-    pub grace: Duration,
     /// Evidence about the suspect.
     pub oom: Option<Oom>,
     /// What the suspect's script said.
@@ -202,7 +199,7 @@ impl Report {
                 rank: rank_of(local),
                 pid: record.pid,
                 exit: record.ended.map(|(exit, _)| exit),
-                words: words_for(record, cx.grace),
+                words: words_for(record),
                 later: record
                     .ended
                     .zip(turn)
@@ -297,18 +294,20 @@ impl PastAttempt {
 }
 
 /// What became of a rank that was not the first to fail.
-fn words_for(record: &RankRecord, grace: Duration) -> String {
-    let told = record.told.map(|(signal, _)| signal);
-    match (record.ended.map(|(exit, _)| exit), told, record.killed_at) {
+fn words_for(record: &RankRecord) -> String {
+    match (record.ended.map(|(exit, _)| exit), record.told, record.killed_at) {
         (None, ..) if record.pid.is_none() => "was not started".to_owned(),
         (None, ..) => "did not end".to_owned(),
-        (Some(Exit::Signal(nix::libc::SIGKILL)), Some(_), Some(_)) => {
-            format!("did not end in {} and was killed", humantime::format_duration(grace))
+        (Some(Exit::Signal(nix::libc::SIGKILL)), Some((told, at)), Some(killed)) => {
+            let waited = text::seconds(killed.saturating_sub(at).as_secs_f64());
+            format!("killed {waited} after nvlaunch's {}", signal_name(told))
         }
-        (Some(Exit::Signal(signal)), Some(told), _) if signal == told => {
+        (Some(Exit::Signal(signal)), Some((told, _)), _) if signal == told => {
             format!("ended by nvlaunch's {}", signal_name(told))
         }
-        (Some(exit), Some(told), _) => format!("{exit} after nvlaunch's {}", signal_name(told)),
+        (Some(exit), Some((told, _)), _) => {
+            format!("{exit} after nvlaunch's {}", signal_name(told))
+        }
         (Some(exit), None, _) => exit.to_string(),
     }
 }

@@ -40,7 +40,12 @@ pub fn render(report: &Report, repeat_output: bool) -> String {
 
 fn headline(report: &Report, text: &mut String) {
     let _ = match (&report.outcome, &report.failure) {
-        (Outcome::Completed, _) => Ok(()),
+        (Outcome::Completed, _) if report.past.is_empty() => Ok(()),
+        (Outcome::Completed, _) => {
+            let (count, took) = (report.past.len(), seconds(report.seconds));
+            let restarts = if count == 1 { "restart" } else { "restarts" };
+            writeln!(text, "nvlaunch: completed after {count} {restarts} and {took}")
+        }
         (Outcome::CannotStart { rank, reason, exec }, _) => {
             let what = if *exec { "cannot execute" } else { "cannot start" };
             let program = &report.program;

@@ -26,6 +26,7 @@ use super::port::HeldPort;
 use super::ranks::Ranks;
 use super::record::{FORMAT, Header, Step};
 use super::signals::{Incoming, Signals};
+use crate::diagnose::exit::signal_name;
 use crate::host::process;
 use crate::logs::{AttemptOutput, Logs};
 use crate::plan::{AttemptEnv, Plan};
@@ -231,6 +232,7 @@ impl Runtime<'_> {
                         let name = |pid| process::look(pid).map_or(String::new(), |p| p.name);
                         let from = from.map(|pid| (pid, name(pid)));
                         self.asked.push(Asked { at: self.clock.now(), signal, from });
+                        self.say_asked();
                     }
                     self.feed(event);
                 }
@@ -285,6 +287,7 @@ impl Runtime<'_> {
                 let step = Step { t_us, event, actions: actions.clone() };
                 self.logs.record(step.to_line());
             }
+            self.say_killed(&actions);
             for action in actions {
                 self.act(action, &mut queue);
             }
@@ -338,6 +341,7 @@ impl Runtime<'_> {
     }
 
     fn spawn_all(&mut self, attempt: u32, answers: &mut VecDeque<Event>) {
+        self.say_restart(attempt);
         let count = self.job.plan.ranks.len();
         self.ranks.begin_attempt(count);
         self.family.begin_attempt(count);
@@ -453,8 +457,55 @@ impl Runtime<'_> {
         self.family.signal_all(signal);
     }
 
+    fn say_asked(&self) {
+        let Some(asked) = self.asked.last() else { return };
+        let policy = &self.job.policy;
+        let words = |duration: Duration| humantime::format_duration(duration).to_string();
+        let what = match self.asked.len() {
+            1 => format!(
+                "passed on to the ranks; they have {} (again: {}, a third time: none)",
+                words(policy.grace),
+                words(policy.hurried_grace.min(policy.grace))
+            ),
+            2 => format!("again: at most {} from now", words(policy.hurried_grace)),
+            3 => "a third time: killing what is left".to_owned(),
+            _ => return,
+        };
+        let name = signal_name(asked.signal);
+        self.logs.say(format!("nvlaunch: {name}: {what}\n").as_bytes());
+    }
+
+    fn say_killed(&self, actions: &[Action]) {
+        let killed = |action: &Action| match action {
+            Action::Kill { rank } => Some(*rank),
+            _ => None,
+        };
+        let ranks: Vec<u32> = actions.iter().filter_map(killed).collect();
+        if !ranks.is_empty() {
+            let ranks = crate::logs::fold::ranges(&ranks);
+            let line = format!("nvlaunch: killing what did not end in time: ranks {ranks}\n");
+            self.logs.say(line.as_bytes());
+        }
+    }
+
+    fn say_restart(&self, attempt: u32) {
+        let Some(past) = self.core.past().last() else { return };
+        let Some(rank) = past.suspect else { return };
+        if let Some((exit, at)) = past.ranks[rank as usize].ended {
+            let after = crate::report::text::seconds(at.saturating_sub(past.began).as_secs_f64());
+            let of = self.job.policy.max_restarts;
+            self.logs.say(
+                format!(
+                    "nvlaunch: rank {rank} failed first: {exit} (after {after}); restart \
+                     {attempt} of {of}\n"
+                )
+                .as_bytes(),
+            );
+        }
+    }
+
     fn say_kept_back(&self, rank: u32, signal: i32) {
-        let name = crate::diagnose::exit::signal_name(signal);
+        let name = signal_name(signal);
         self.logs.say(
             format!("nvlaunch: rank {rank} has no handler for {name} and was not sent it\n")
                 .as_bytes(),
