@@ -1,4 +1,6 @@
 //! The real program with real processes: one binary, every wait bounded.
 
+mod doubles;
 mod harness;
 mod launch;
+mod orphans;
