@@ -5,6 +5,7 @@ mod folder;
 mod output;
 mod replay;
 mod run;
+mod terminal;
 
 use std::ffi::OsString;
 

@@ -8,10 +8,11 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::folder::RunFolder;
 use super::output;
+use super::terminal::Terminal;
 use crate::cli::RunArgs;
 use crate::diagnose::error_file::{self, ScriptError};
 use crate::diagnose::exit::Exit;
-use crate::diagnose::oom::{Oom, OomWatch};
+use crate::diagnose::oom::{self, Oom, OomWatch};
 use crate::error::{BoxError, Explain};
 use crate::exit_code;
 use crate::host::{self, process::Dispositions};
@@ -122,9 +123,13 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
         open_files,
         port,
     };
+    let terminal = console.direct_terminal.and_then(|_| Terminal::remember());
     let ended =
         runtime::run(job, &mut logs, signals).map_err(|source| RunError::System { source })?;
     let losses = logs.finish(FLUSH_LIMIT);
+    if let Some(terminal) = &terminal {
+        terminal.restore();
+    }
     let stays = folder.stays(&ended.outcome) || !losses.is_none();
     let run_dir = folder.path().filter(|_| stays).map(Path::to_owned);
     let report = build_report(&plan, &ended, &oom, run_dir, losses, env);
@@ -167,7 +172,7 @@ fn build_report(
             ranks: plan.ranks.iter().map(|rank| rank.rank).collect(),
             world_size: plan.world_size,
             program: program_words(plan),
-            oom: oom_of(record.and_then(|record| record.pid), exit, oom),
+            oom: oom_of(ended, suspect, oom),
             script_error: script_error.map(|(error, _): (ScriptError, _)| error),
             run_dir,
             losses: Some(losses).filter(|losses| !losses.is_none()),
@@ -175,9 +180,15 @@ fn build_report(
     )
 }
 
-/// The kernel is asked only about a KILL that nvlaunch did not send: a suspect's never is its own.
-fn oom_of(pid: Option<i32>, exit: Option<Exit>, oom: &OomWatch) -> Option<Oom> {
-    (exit? == Exit::Signal(nix::libc::SIGKILL)).then(|| oom.ask(pid?))?
+/// The kernel is asked only about a KILL that nvlaunch did not send: of the suspect itself, which
+/// was alive before nvlaunch did anything, or of a worker that the suspect complains of.
+fn oom_of(ended: &Ended, suspect: Option<usize>, oom: &OomWatch) -> Option<Oom> {
+    let record = &ended.core.attempt().ranks[suspect?];
+    let victim = match record.ended? {
+        (Exit::Signal(nix::libc::SIGKILL), _) => record.pid?,
+        _ => oom::killed_worker(&ended.output.tails.get(suspect?)?.stderr)?,
+    };
+    oom.ask(victim)
 }
 
 /// What each rank runs, for people: the program and the script, not its arguments (they may hold

@@ -63,6 +63,17 @@ impl OomWatch {
     }
 }
 
+/// The worker of which a rank says that it was killed, in the words of torch's `DataLoader`:
+/// `DataLoader worker (pid 4242) is killed by signal: Killed.`
+pub fn killed_worker(lines: &[Vec<u8>]) -> Option<i32> {
+    lines.iter().rev().find_map(|line| {
+        let line = String::from_utf8_lossy(line);
+        let (_, rest) = line.split_once("DataLoader worker (pid ")?;
+        let (pid, rest) = rest.split_once(')')?;
+        rest.starts_with(" is killed by signal: Killed").then(|| pid.parse().ok())?
+    })
+}
+
 /// Where the counter may be, by the lines of `/proc/self/cgroup`; the best place first.
 fn counter_files(root: &Path, memberships: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -169,6 +180,16 @@ mod tests {
             write(file, "oom 9\noom_kill 5\n");
             assert_eq!(watch.ask(1), Some(Oom::Counted { kills: 2 }), "{file}");
         }
+    }
+
+    #[test]
+    fn a_worker_is_found_only_where_it_was_killed() {
+        let lines = |text: &str| vec![b"x".to_vec(), text.as_bytes().to_vec(), b"y".to_vec()];
+        let killed = "RuntimeError: DataLoader worker (pid 4242) is killed by signal: Killed. ";
+        assert_eq!(killed_worker(&lines(killed)), Some(4242));
+        let aborted = "RuntimeError: DataLoader worker (pid 4242) is killed by signal: Aborted. ";
+        assert_eq!(killed_worker(&lines(aborted)), None);
+        assert_eq!(killed_worker(&[]), None);
     }
 
     #[test]

@@ -19,6 +19,8 @@ use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use nix::sys::signal::{SigSet, Signal};
+
 use super::file::plain_reason;
 use super::losses::{Amount, ConsoleLoss};
 use super::overload::LOW;
@@ -173,6 +175,11 @@ impl Console {
 }
 
 fn run(shared: &Shared, targets: &[Option<File>; 2]) {
+    // On a terminal with `stty tostop` a background job's output would stop all of nvlaunch (S8);
+    // the kernel lets a thread that blocks the signal write (tty_check_change).
+    let mut background = SigSet::empty();
+    background.add(Signal::SIGTTOU);
+    let _ = background.thread_block();
     let mut queue = shared.lock();
     loop {
         let Some(mut batch) = queue.batches.pop_front() else {

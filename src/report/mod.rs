@@ -7,6 +7,8 @@
 //! - P3: what was lost (output, files) is counted and said.
 
 pub mod hints;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 use std::path::PathBuf;
@@ -258,7 +260,12 @@ impl Failure {
             lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
         };
         let words = match &oom {
-            Some(Oom::Logged { .. }) => "killed by the kernel's OOM killer".to_owned(),
+            Some(Oom::Logged { .. }) if exit == Exit::Signal(nix::libc::SIGKILL) => {
+                "killed by the kernel's OOM killer".to_owned()
+            }
+            Some(Oom::Logged { .. }) => {
+                format!("{exit}, because the kernel's OOM killer killed a worker of it")
+            }
             Some(Oom::Counted { .. }) => {
                 format!("{exit}, while the OOM killer was at work in the job's cgroup")
             }

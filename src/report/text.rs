@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use super::{Other, Report};
 use crate::diagnose::exit::signal_name;
+use crate::diagnose::oom::Oom;
 use crate::logs::fold::ranges;
-use crate::logs::losses::{Amount, ConsoleLoss, Losses};
+use crate::logs::losses::{ConsoleLoss, Losses};
 use crate::supervise::event::Outcome;
 
 /// How many of the last lines are shown; the JSON report has them all.
@@ -20,6 +21,7 @@ const SHOWN_LEFTOVERS: usize = 8;
 pub fn render(report: &Report, repeat_output: bool) -> String {
     let mut text = String::new();
     headline(report, &mut text);
+    evidence(report, &mut text);
     past(report, &mut text);
     if repeat_output {
         last_lines(report, &mut text);
@@ -42,9 +44,8 @@ fn headline(report: &Report, text: &mut String) {
     let _ = match (&report.outcome, &report.failure) {
         (Outcome::Completed, _) if report.past.is_empty() => Ok(()),
         (Outcome::Completed, _) => {
-            let (count, took) = (report.past.len(), seconds(report.seconds));
-            let restarts = if count == 1 { "restart" } else { "restarts" };
-            writeln!(text, "nvlaunch: completed after {count} {restarts} and {took}")
+            let restarts = counted(report.past.len() as u64, "restart", "restarts");
+            writeln!(text, "nvlaunch: completed after {restarts} and {}", seconds(report.seconds))
         }
         (Outcome::CannotStart { rank, reason, exec }, _) => {
             let what = if *exec { "cannot execute" } else { "cannot start" };
@@ -84,7 +85,8 @@ fn headline(report: &Report, text: &mut String) {
     if let Outcome::Stuck { leftovers, .. } = report.outcome
         && leftovers > 0
     {
-        let _ = writeln!(text, "nvlaunch: stuck: {leftovers} other processes did not end");
+        let others = counted(u64::from(leftovers), "other process", "other processes");
+        let _ = writeln!(text, "nvlaunch: stuck: {others} did not end");
     }
 }
 
@@ -93,6 +95,19 @@ fn asked_by(asked: &super::AskedBy) -> String {
         (Some(pid), Some(name)) => format!(" (from {name}, pid {pid})"),
         (Some(pid), None) => format!(" (from pid {pid})"),
         (None, _) => String::new(),
+    }
+}
+
+fn evidence(report: &Report, text: &mut String) {
+    match report.failure.as_ref().and_then(|failure| failure.oom.as_ref()) {
+        Some(Oom::Logged { line }) => {
+            let _ = writeln!(text, "  kernel log: {line}");
+        }
+        Some(Oom::Counted { kills }) => {
+            let _ =
+                writeln!(text, "  the job's memory cgroup counts {kills} OOM kills in this run");
+        }
+        None => {}
     }
 }
 
@@ -132,7 +147,8 @@ fn last_lines(report: &Report, text: &mut String) {
     }
     for line in &lines[skipped..] {
         let printable = |c: &char| *c == '\t' || !c.is_control();
-        let line: String = line.chars().filter(printable).collect();
+        let plain = anstream::adapter::strip_str(line).to_string();
+        let line: String = plain.chars().filter(printable).collect();
         let _ = writeln!(text, "    {}", line.trim_end());
     }
 }
@@ -167,9 +183,9 @@ fn leftovers(report: &Report, text: &mut String) {
     if count == 0 {
         return;
     }
-    let (processes, were) = if count == 1 { ("process", "was") } else { ("processes", "were") };
+    let what = counted(count as u64, "leftover process was", "leftover processes were");
     let start = if text.is_empty() { "nvlaunch: " } else { "  " };
-    let _ = writeln!(text, "{start}{count} leftover {processes} {were} ended:");
+    let _ = writeln!(text, "{start}{what} ended:");
     for leftover in report.leftovers.iter().take(SHOWN_LEFTOVERS) {
         let rank = leftover.rank.map_or(String::new(), |rank| format!(" of rank {rank}"));
         let command: String = leftover.command.chars().take(60).collect();
@@ -197,18 +213,21 @@ fn loss_lines(losses: &Losses) -> Vec<String> {
         for (amount, why) in [(slow, "it was too slow"), (closed, "it was closed"), (failed, error)]
         {
             if !amount.is_zero() {
-                let Amount { lines: count, bytes } = amount;
-                lines.push(format!("{count} lines ({bytes} bytes) not shown on {name}: {why}"));
+                let count = counted(amount.lines, "line", "lines");
+                let bytes = amount.bytes;
+                lines.push(format!("{count} ({bytes} bytes) not shown on {name}: {why}"));
             }
         }
     }
     if losses.files.bytes > 0 {
         let first = losses.files.first.as_ref();
         let why = first.map_or(String::new(), |e| format!(": {}: {}", e.path.display(), e.reason));
-        lines.push(format!("{} bytes are missing in log files{why}", losses.files.bytes));
+        let count = counted(losses.files.bytes, "byte is", "bytes are");
+        lines.push(format!("{count} missing in log files{why}"));
     }
     if losses.events > 0 {
-        lines.push(format!("{} lines are missing in events.jsonl", losses.events));
+        let count = counted(losses.events, "line is", "lines are");
+        lines.push(format!("{count} missing in events.jsonl"));
     }
     if losses.incomplete {
         lines.push("the log writer did not answer in time: more output may be lost".to_owned());
@@ -216,11 +235,18 @@ fn loss_lines(losses: &Losses) -> Vec<String> {
     lines
 }
 
-/// `4 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`
+/// `1 line`, `2 lines`
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// `less than 1 ms`, `4 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`
 pub fn seconds(seconds: f64) -> String {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded for eyes")]
     let whole = seconds.max(0.0).round() as u64;
-    if seconds < 1.0 {
+    if seconds < 0.001 {
+        "less than 1 ms".to_owned()
+    } else if seconds < 1.0 {
         format!("{:.0} ms", seconds * 1e3)
     } else if whole < 60 {
         format!("{seconds:.1} s")
@@ -238,6 +264,7 @@ mod tests {
     #[test]
     fn times_are_said_as_people_say_them() {
         for (value, words) in [
+            (0.0, "less than 1 ms"),
             (0.0042, "4 ms"),
             (1.23, "1.2 s"),
             (59.4, "59.4 s"),

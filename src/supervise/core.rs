@@ -139,11 +139,6 @@ impl Supervisor {
         &self.past
     }
 
-    /// Whether a rank is alive as far as the core was told.
-    pub fn is_alive(&self, rank: u32) -> bool {
-        self.attempt.ranks.get(rank as usize).is_some_and(|r| r.life == Life::Alive)
-    }
-
     /// When [`Event::Tick`] is due; `None` while nothing is being waited for.
     pub fn next_wake(&self) -> Option<Now> {
         let alive = self.attempt.ranks.iter().any(|rank| rank.life == Life::Alive);
@@ -451,8 +446,7 @@ impl Supervisor {
         } else if let Some(rank) = self.attempt.suspect {
             let number = self.attempt.number;
             if number < self.policy.max_restarts && self.request.is_none() {
-                let next = AttemptRecord::new(number + 1, now, self.policy.ranks);
-                self.past.push(std::mem::replace(&mut self.attempt, next));
+                self.past.push(self.attempt.clone());
                 self.launch(now, number + 1, actions); // C6
                 return;
             }

@@ -7,7 +7,7 @@
 //! children too; there a stray must carry the run's mark.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use serde::Serialize;
@@ -45,8 +45,8 @@ pub struct Family {
     mark: RunMark,
     keep_daemons: bool,
     keeper: Option<i32>,
-    /// Process id of each rank of the attempt, by local rank.
-    sessions: Vec<Option<i32>>,
+    /// Local rank by process id, of the attempt.
+    sessions: HashMap<i32, u32>,
     ended: BTreeMap<(u64, i32), Leftover>,
     /// Whether a stray was reaped since the last count.
     changed: Cell<bool>,
@@ -63,7 +63,7 @@ impl Family {
             mark,
             keep_daemons,
             keeper: None,
-            sessions: Vec::new(),
+            sessions: HashMap::new(),
             ended: BTreeMap::new(),
             changed: Cell::new(false),
         }
@@ -74,14 +74,14 @@ impl Family {
         self.keeper = pid;
     }
 
-    /// A new attempt begins with these ranks to come.
-    pub fn begin_attempt(&mut self, ranks: usize) {
-        self.sessions = vec![None; ranks];
+    /// A new attempt begins; its ranks are to come.
+    pub fn begin_attempt(&mut self) {
+        self.sessions.clear();
     }
 
     /// A rank was started.
     pub fn add_rank(&mut self, rank: u32, pid: i32) {
-        self.sessions[rank as usize] = Some(pid);
+        self.sessions.insert(pid, rank);
     }
 
     /// Everything that was ended, in the order it had begun.
@@ -117,8 +117,7 @@ impl Family {
                 // A stopped process would not see TERM before it is continued.
                 process::signal_if_same(&stray, Signal::CONT);
             }
-            let rank = self.sessions.iter().position(|pid| *pid == Some(stray.session));
-            let rank = rank.and_then(|rank| u32::try_from(rank).ok());
+            let rank = self.sessions.get(&stray.session).copied();
             let leftover = Leftover { pid: stray.pid, command, rank, signal: signal.as_raw() };
             let key = (stray.start_ticks, stray.pid);
             self.ended.entry(key).and_modify(|e| e.signal = signal.as_raw()).or_insert(leftover);
@@ -140,7 +139,7 @@ impl Family {
         match which {
             Which::OfSession(pid) => all.retain(|p| p.session == pid || p.group == pid),
             Which::All if self.keep_daemons => {
-                all.retain(|p| self.sessions.contains(&Some(p.session)));
+                all.retain(|p| self.sessions.contains_key(&p.session));
             }
             Which::All => {}
         }
@@ -153,7 +152,7 @@ impl Family {
         let look = || -> Vec<Process> {
             let children = process::children(self.me).into_iter();
             let unknown = children
-                .filter(|pid| Some(*pid) != self.keeper && !self.sessions.contains(&Some(*pid)));
+                .filter(|pid| Some(*pid) != self.keeper && !self.sessions.contains_key(pid));
             unknown.filter_map(process::look).filter(|p| self.is_ours(p)).collect()
         };
         let found = look();

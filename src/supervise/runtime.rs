@@ -38,8 +38,11 @@ const KEEPER: u64 = u64::MAX - 1;
 /// How often a keeper that was killed is replaced.
 const MAX_KEEPERS: u32 = 5;
 
-/// How long the pipes of an attempt are read after its last process ended.
+/// How long the pipes of an attempt are read after its last process ended: nobody holds them any
+/// more, but a slow console may still hold what is in them.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// The same where daemons are kept: they may hold the pipes for ever.
+const DRAIN_LIMIT_WITH_DAEMONS: Duration = Duration::from_millis(200);
 
 /// Everything a run needs.
 #[derive(Debug)]
@@ -325,7 +328,11 @@ impl Runtime<'_> {
             Action::EndLeftovers { signal } => {
                 self.family.end(Which::All, kill_or_term(signal));
             }
-            Action::CloseAttempt => self.output = self.logs.close_attempt(DRAIN_LIMIT),
+            Action::CloseAttempt => {
+                let limit =
+                    if self.job.spec.keep_daemons { DRAIN_LIMIT_WITH_DAEMONS } else { DRAIN_LIMIT };
+                self.output = self.logs.close_attempt(limit);
+            }
             Action::Suspend => {
                 self.suspend();
                 answers.push_back(Event::Resume);
@@ -344,7 +351,7 @@ impl Runtime<'_> {
         self.say_restart(attempt);
         let count = self.job.plan.ranks.len();
         self.ranks.begin_attempt(count);
-        self.family.begin_attempt(count);
+        self.family.begin_attempt();
         self.error_files.clear();
         let failed = |rank, reason: String| Event::SpawnFailed { rank, reason };
         let master_port = match self.take_port() {

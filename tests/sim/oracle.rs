@@ -24,7 +24,7 @@ struct Rank {
     killed: bool,
     /// When its group was first told, and whether it was killed.
     group_told: Option<Duration>,
-    group_killed: bool,
+    group_killed: Option<Duration>,
     group_left: Option<u32>,
 }
 
@@ -153,8 +153,10 @@ impl Oracle {
                 let Life::Ended(exit) = rank.life else {
                     return Err("C3: reaped twice or before its end".to_owned());
                 };
-                let ended = rank.group_killed || rank.group_left == Some(0);
-                check(ended, "C3: reaped before its group was ended")?;
+                let gone = rank.group_left == Some(0);
+                let killed = rank.group_killed.is_some() && !exit.is_success() || rank.killed;
+                let waited = rank.group_killed.is_some_and(|at| now >= at + self.policy.reap_limit);
+                check(gone || killed || waited, "C3: reaped before its group was ended")?;
                 rank.life = Life::Reaped(exit);
             }
             Action::EndLeftovers { signal } => {
@@ -197,7 +199,7 @@ impl Oracle {
                     return Err("C3: the group of a clean rank killed within its grace".to_owned());
                 }
             }
-            rank.group_killed = true;
+            rank.group_killed.get_or_insert(now);
         } else {
             if !exit.is_success() {
                 return Err("C3: the group of a failed rank got less than KILL".to_owned());

@@ -94,7 +94,51 @@ fn a_clean_rank_leaves_its_group_the_grace() {
     let gone = Event::Group { rank: 0, left: 0 };
     assert_eq!(core.step(secs(31), &gone), [Action::Reap { rank: 0 }]);
     // The other rank was not disturbed.
-    assert!(core.is_alive(1));
+    assert!(core.attempt().ranks[1].told.is_none());
+}
+
+#[test]
+fn what_a_clean_rank_leaves_in_a_drain_has_no_longer_than_the_ranks() {
+    let mut core = running(3, 0);
+    let _ = core.step(secs(5), &failed(0, 1));
+    assert_eq!(core.step(secs(10), &well(1)), [Action::SurveyGroup { rank: 1 }]);
+    let left = |rank| Event::Group { rank, left: 1 };
+    assert_eq!(core.step(secs(10), &left(1)), [Action::EndGroup { rank: 1, signal: TERM }]);
+    assert_eq!(core.step(secs(34), &left(1)), []);
+    assert_eq!(core.step(secs(35), &left(1)), [Action::EndGroup { rank: 1, signal: KILL }]);
+    // Once the ranks are being killed, hardly any time is left.
+    assert!(core.step(secs(35), &Event::Tick).contains(&Action::Kill { rank: 2 }));
+    let _ = core.step(secs(36), &well(2));
+    assert_eq!(core.step(secs(36), &left(2)), [Action::EndGroup { rank: 2, signal: TERM }]);
+    let soon = secs(36) + millis(20);
+    assert_eq!(core.step(soon, &left(2)), [Action::EndGroup { rank: 2, signal: KILL }]);
+}
+
+#[test]
+fn a_group_that_does_not_end_is_given_up_after_the_wait() {
+    let mut core = running(2, 0);
+    let left = Event::Group { rank: 0, left: 1 };
+    let _ = core.step(secs(0), &well(0));
+    let _ = core.step(secs(0), &left);
+    let _ = core.step(secs(30), &left);
+    assert_eq!(core.step(secs(59), &left), []);
+    assert_eq!(core.step(secs(60), &left), [Action::Reap { rank: 0 }]);
+}
+
+#[test]
+fn attempts_are_counted_up_and_kept() {
+    let mut core = running(1, 2);
+    for number in 0..3 {
+        let _ = core.step(secs(1), &failed(0, 1));
+        let end = core.step(secs(1), &NOTHING_LEFT);
+        let numbers: Vec<u32> = core.past().iter().map(|attempt| attempt.number).collect();
+        assert_eq!(numbers, (0..=number.min(1)).collect::<Vec<_>>());
+        if number < 2 {
+            assert_eq!(end[1], Action::SpawnAll { attempt: number + 1 });
+            assert_eq!(core.attempt().number, number + 1);
+            spawned(&mut core, secs(1), 1);
+        }
+    }
 }
 
 #[test]
@@ -197,7 +241,7 @@ fn an_early_end_with_0_changes_nothing_for_the_others() {
     let _ = core.step(secs(1), &well(0));
     assert_eq!(core.step(secs(1), &Event::Group { rank: 0, left: 0 }), [Action::Reap { rank: 0 }]);
     assert_eq!(core.next_wake(), None);
-    assert!(core.is_alive(1));
+    assert!(core.attempt().ranks[1].told.is_none());
 }
 
 #[test]
