@@ -82,9 +82,8 @@ fn play(me: &Double, mut steps: Steps) {
                 say(&format!("read {:?}", line.trim_end()));
             }
             "limit" => {
-                let limit = nix::sys::resource::getrlimit(
-                    nix::sys::resource::Resource::RLIMIT_NOFILE,
-                );
+                let limit =
+                    nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
                 say(&format!("limit {}", limit.expect("a limit").0));
             }
             "touch" => fs::write(next(&mut steps), "").expect("a file"),
@@ -158,7 +157,8 @@ fn on(me: &Double, steps: &mut Steps) {
     let name = next(steps);
     let code = next(steps);
     let delay = Duration::from_millis(u64::from(number(steps).unsigned_abs()));
-    let mut signals = signal_hook::iterator::Signals::new([signal(&name) as i32]).expect("a handler");
+    let mut signals =
+        signal_hook::iterator::Signals::new([signal(&name) as i32]).expect("a handler");
     let me = me.name.clone();
     std::thread::spawn(move || {
         for _ in signals.forever() {

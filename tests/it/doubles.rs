@@ -40,7 +40,12 @@ pub fn launch(marker: &str, options: &[&str], script: &str) -> Job {
 
 /// The same, added to a job.
 pub fn doubles(job: Job, marker: &str, options: &[&str], script: &str) -> Job {
-    job.args(options).arg("--no-python").arg(fake_rank()).arg(marker).arg("rank").args(words(script))
+    job.args(options)
+        .arg("--no-python")
+        .arg(fake_rank())
+        .arg(marker)
+        .arg("rank")
+        .args(words(script))
 }
 
 /// The words of a script.
@@ -73,7 +78,11 @@ pub fn alive_of(marker: &str, others: &BTreeSet<i32>) -> Vec<i32> {
 }
 
 /// Looks until nothing is left; how long that took, or what was left after the bound.
-pub fn none_left(marker: &str, others: &BTreeSet<i32>, bound: Duration) -> Result<Duration, String> {
+pub fn none_left(
+    marker: &str,
+    others: &BTreeSet<i32>,
+    bound: Duration,
+) -> Result<Duration, String> {
     let since = Instant::now();
     loop {
         let left = alive_of(marker, others);

@@ -4,3 +4,6 @@ mod doubles;
 mod harness;
 mod launch;
 mod orphans;
+mod pty;
+mod signals;
+mod suspend;
