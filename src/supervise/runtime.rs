@@ -556,8 +556,9 @@ impl Runtime<'_> {
 
     fn into_ended(mut self) -> Ended {
         if let Some(keeper) = self.keeper.take() {
-            // A rank that is stuck is left to its keeper.
-            if self.stuck.is_empty() {
+            if matches!(self.outcome, Some(Outcome::Stuck { .. })) {
+                keeper.leave();
+            } else {
                 keeper.dismiss();
             }
         }
