@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -135,4 +136,17 @@ pub fn moment(line: &str) -> i64 {
 pub fn report(end: &End) -> serde_json::Value {
     let text = std::fs::read(end.path("report.json")).expect("a report");
     serde_json::from_slice(&text).expect("JSON")
+}
+
+/// The same launch, started by another program: `CALLER… nvlaunch ARGS…`.
+pub fn called_by(job: Job, caller: &[&str]) -> Job {
+    job.with(|command| {
+        let mut called = Command::new(caller[0]);
+        called.args(&caller[1..]).arg(command.get_program()).args(command.get_args());
+        called.current_dir(command.get_current_dir().expect("the job has a folder"));
+        called.env_clear();
+        called.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        called.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        *command = called;
+    })
 }

@@ -255,6 +255,11 @@ impl End {
         self
     }
 
+    /// Where it ran.
+    pub fn job_dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -1,9 +1,15 @@
 //! The real program with real processes: one binary, every wait bounded.
 
+mod bad_input;
+mod cgroup;
 mod doubles;
+mod first_failure;
 mod harness;
 mod launch;
+mod oom;
 mod orphans;
 mod pty;
 mod signals;
+mod streams;
+mod stuck;
 mod suspend;

@@ -1,14 +1,13 @@
 //! Signals: passed on as they came, the grace, the scope, notices, and callers with odd habits.
 
 use std::collections::BTreeSet;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::doubles::{doubles, launch, marker, none_left, pids, report, send};
-use crate::harness::{End, Job, SOON, is_alive, nvlaunch, wait_until};
+use crate::doubles::{called_by, launch, marker, none_left, pids, report, send};
+use crate::harness::{End, Job, SOON, is_alive, wait_until};
 
 const REPORT: [&str; 2] = ["--json-report", "report.json"];
 
@@ -166,24 +165,16 @@ fn a_scheduler_that_signals_everybody_at_once_is_named_and_no_rank_is() {
     }
 }
 
-/// A program that starts nvlaunch in its own way: `CALLER… nvlaunch ARGS…`.
-fn called_by(marker: &str, caller: &[&str], script: &str) -> Job {
-    let job = doubles(Job::new(), marker, &["--nproc", "2"], script);
-    job.with(|command| {
-        let mut called = Command::new(caller[0]);
-        called.args(&caller[1..]).arg(nvlaunch()).args(command.get_args());
-        called.current_dir(command.get_current_dir().expect("the job has a folder"));
-        called.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        called.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        *command = called;
-    })
+/// Two ranks, started by another program.
+fn pair(marker: &str, caller: &[&str], script: &str) -> Job {
+    called_by(launch(marker, &["--nproc", "2"], script), caller)
 }
 
 #[test]
 fn a_hangup_that_the_caller_ignores_is_ignored() {
     let marker = marker();
     let caller = ["sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh"];
-    let mut job = called_by(&marker, &caller, "pid wait").start();
+    let mut job = pair(&marker, &caller, "pid wait").start();
     let ranks = pids(&mut job, 2);
     job.signal(Signal::SIGHUP);
     job.signal(Signal::SIGINT);
@@ -206,7 +197,7 @@ fn a_caller_that_blocks_or_ignores_signals_changes_nothing() {
         &["perl", "-e", "$SIG{CHLD} = 'IGNORE'; $SIG{PIPE} = 'IGNORE'; exec @ARGV"],
     ] {
         let marker = marker();
-        let mut job = called_by(&marker, caller, "pid wait").start();
+        let mut job = pair(&marker, caller, "pid wait").start();
         let ranks = pids(&mut job, 2);
         for (_, pid) in &ranks {
             let rank = nvlaunch::host::process::Dispositions::of(&pid.to_string());
@@ -221,7 +212,7 @@ fn a_caller_that_blocks_or_ignores_signals_changes_nothing() {
         assert!(end.stderr.contains("ended by nvlaunch's SIGTERM"), "{}", end.stderr);
         assert_none_left(&marker);
         let marker = crate::doubles::marker();
-        let end = called_by(&marker, caller, "rank 1 [ exit 4 ] wait").run().expect_code(4);
+        let end = pair(&marker, caller, "rank 1 [ exit 4 ] wait").run().expect_code(4);
         assert!(end.stderr.contains("rank 1 failed first: exit code 4"), "{}", end.stderr);
         assert_none_left(&marker);
     }
@@ -231,7 +222,7 @@ fn a_caller_that_blocks_or_ignores_signals_changes_nothing() {
 fn in_the_background_of_a_script_an_interrupt_is_not_meant_for_the_job() {
     let marker = marker();
     let caller = ["sh", "-c", "\"$@\" & echo job $!; wait $!; echo ended $?", "sh"];
-    let mut job = called_by(&marker, &caller, "pid wait").start();
+    let mut job = pair(&marker, &caller, "pid wait").start();
     let line = job.stdout_line("job ");
     let nvlaunch: i32 = line.trim().rsplit(' ').next().unwrap().parse().expect("a process id");
     pids(&mut job, 2);
