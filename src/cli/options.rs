@@ -75,8 +75,8 @@ pub struct RunArgs {
     /// Streams to files and the console, in the same form [default: 0]
     #[arg(short, long, value_name = "STD", help_heading = OUTPUT)]
     pub tee: Option<OsString>,
-    /// Start of each line on the console; knows ${role_name}, ${local_rank}, ${rank}, ${hostname}
-    /// [default: the rank, where there are several]
+    /// Start of each line on the console, '' for none; knows ${role_name}, ${local_rank}, ${rank},
+    /// ${hostname} [default: the rank, where there are several]
     #[arg(long, value_name = "TEXT", help_heading = OUTPUT)]
     pub log_line_prefix_template: Option<OsString>,
     /// Local ranks whose output the console shows, as in 0,1 [default: all]

@@ -124,9 +124,9 @@ fn logs(
         Some(dir) if dir == "/dev/null" => LogDir::Off,
         Some(dir) => LogDir::Kept(PathBuf::from(dir)),
     };
+    // An empty template is a wish (no prefix), unlike an empty variable.
     let prefix = layers
         .text(args.log_line_prefix_template.as_ref(), "--log-line-prefix-template")?
-        .filter(|given| !given.value.is_empty())
         .map_or_else(|| layers.variable(env_vars::PREFIX_TEMPLATE), |v| Ok(Some(v)))?
         .map(|given| given.value.to_owned());
     Ok(LogSpec {

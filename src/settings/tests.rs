@@ -160,6 +160,9 @@ fn variables_below_those_of_torchrun() {
     let words = ["--log-line-prefix-template", "x", "t.py"];
     let both = spec_of(&words, &[(template, "y")]).expect("the settings are right");
     assert_eq!(both.logs.prefix, Some("x".to_owned()));
+    let none =
+        spec_of(&["--log-line-prefix-template", "", "t.py"], &[]).expect("an empty template");
+    assert_eq!(none.logs.prefix, Some(String::new()));
 }
 
 #[test]
