@@ -23,7 +23,7 @@ fn filtered(end: &End) -> String {
                    another number\n";
     text = text.replace(nothing, "");
     let fake = fake_rank();
-    let dir = end.job_dir().display().to_string();
+    let dir = end.dir.path().display().to_string();
     for (what, word) in [
         (fake.to_str().expect("UTF-8"), "FAKE"),
         (venv("").to_str().expect("UTF-8"), "VENV/"),

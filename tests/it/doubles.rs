@@ -98,7 +98,9 @@ pub fn none_left(
                 format!("{pid} {state} {}", String::from_utf8_lossy(&words).replace('\0', " "))
             };
             let names: Vec<String> = left.iter().map(name).collect();
-            left.into_iter().for_each(|pid| send(pid, Signal::SIGKILL));
+            for pid in left {
+                send(pid, Signal::SIGKILL);
+            }
             return Err(format!("left after {took:?}: {names:#?}"));
         }
         std::thread::yield_now();
@@ -127,11 +129,6 @@ pub fn nanos() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-/// The moment a double printed at the end of a line.
-pub fn moment(line: &str) -> i64 {
-    line.trim().rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a moment")
-}
-
 /// What `--json-report report.json` wrote.
 pub fn report(end: &End) -> serde_json::Value {
     let text = std::fs::read(end.path("report.json")).expect("a report");
@@ -141,12 +138,12 @@ pub fn report(end: &End) -> serde_json::Value {
 /// The same launch, started by another program: `CALLER… nvlaunch ARGS…`.
 pub fn called_by(job: Job, caller: &[&str]) -> Job {
     job.with(|command| {
-        let mut called = Command::new(caller[0]);
-        called.args(&caller[1..]).arg(command.get_program()).args(command.get_args());
-        called.current_dir(command.get_current_dir().expect("the job has a folder"));
-        called.env_clear();
-        called.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        called.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        *command = called;
+        let mut started = Command::new(caller[0]);
+        started.args(&caller[1..]).arg(command.get_program()).args(command.get_args());
+        started.current_dir(command.get_current_dir().expect("the job has a folder"));
+        started.env_clear();
+        started.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        started.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        *command = started;
     })
 }

@@ -255,11 +255,6 @@ impl End {
         self
     }
 
-    /// Where it ran.
-    pub fn job_dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -1,5 +1,7 @@
 //! The real program with real processes: one binary, every wait bounded.
 
+#![expect(clippy::print_stdout, reason = "what was measured, and why something was skipped")]
+
 mod bad_input;
 mod cgroup;
 mod doubles;

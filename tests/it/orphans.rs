@@ -257,7 +257,9 @@ fn keep_daemons_leaves_exactly_what_changed_its_session() {
         wait_until("only daemons are left", SOON, is_settled);
         std::thread::park_timeout(Duration::from_millis(50));
         assert_eq!(left(), expected, "{how}");
-        expected.iter().for_each(|&pid| send(pid, Signal::SIGKILL));
+        for pid in expected {
+            send(pid, Signal::SIGKILL);
+        }
         job.end_within(SOON);
     }
 }

@@ -15,12 +15,12 @@ const DRIVER: &str = include_str!("pty_driver.py");
 fn on_terminal(job: Job, steps: &Value, args: &[&str]) -> Value {
     let (python, driver) = (venv("python"), job.dir.path().join("driver.py"));
     let job = job.file("driver.py", DRIVER).with(|command| {
-        let mut driven = std::process::Command::new(python);
-        driven.arg(driver).arg(steps.to_string()).arg(nvlaunch()).args(args);
-        driven.current_dir(command.get_current_dir().expect("the job has a folder"));
-        driven.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        driven.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        *command = driven;
+        let mut typist = std::process::Command::new(python);
+        typist.arg(driver).arg(steps.to_string()).arg(nvlaunch()).args(args);
+        typist.current_dir(command.get_current_dir().expect("the job has a folder"));
+        typist.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        typist.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        *command = typist;
     });
     let end = job.run_within(Duration::from_secs(40)).expect_code(0);
     serde_json::from_str(&end.stdout).expect("JSON")

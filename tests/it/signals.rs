@@ -54,8 +54,7 @@ fn the_grace_is_the_same_whoever_began_the_end_and_kill_comes_when_it_is_over() 
         let mut job = launch(&marker, &options, script).start();
         let ranks = pids(&mut job, 2);
         if failure {
-            // One of the two has no handler for it and ends by it: a failure either way.
-            ranks.iter().for_each(|&(_, pid)| send(pid, Signal::SIGCONT));
+            // Rank 1 is the one that has a handler for it.
             let one = |name: &str| {
                 let caught = nvlaunch::host::process::Dispositions::of(name).expect("it lives");
                 !caught.is_default(Signal::SIGUSR2 as i32)
@@ -156,7 +155,9 @@ fn a_scheduler_that_signals_everybody_at_once_is_named_and_no_rank_is() {
             let mut job = launch(&marker, &options(&["--nproc", "2"]), "pid wait").start();
             let ranks = pids(&mut job, 2);
             job.signal(signal);
-            ranks.iter().for_each(|&(_, pid)| send(pid, signal));
+            for (_, pid) in ranks {
+                send(pid, signal);
+            }
             let end = job.end_within(SOON).expect_code(128 + signal as i32);
             let record = report(&end);
             assert_eq!(record["outcome"]["stopped"]["signal"], signal as i32, "{record:#}");

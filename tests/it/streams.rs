@@ -43,7 +43,11 @@ fn a_reader_that_does_not_read_does_not_end_or_hold_the_job() {
     let (read, write) = std::io::pipe().expect("a pipe");
     let options = ["--nproc", "2", "--json-report", "report.json"];
     let job = launch(&marker, &options, "print 200000 exit 0");
-    let job = job.with(|command| drop(command.stdout(Stdio::from(write)))).start();
+    let job = job
+        .with(|command| {
+            command.stdout(Stdio::from(write));
+        })
+        .start();
     let nvlaunch = job.pid();
     let began = Instant::now();
     wait_until("the end", Duration::from_secs(60), || !is_alive(nvlaunch));
