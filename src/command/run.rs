@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::folder::RunFolder;
+use super::folder::{self, RunFolder};
 use super::output;
 use super::terminal::Terminal;
 use crate::cli::RunArgs;
@@ -261,7 +261,7 @@ fn check_report(path: &Path) -> Result<(), RunError> {
     if path.is_dir() {
         return Err(error(std::io::Error::from(std::io::ErrorKind::IsADirectory)));
     }
-    made.map(drop).map_err(error)
+    made.map(drop).map_err(|source| error(folder::system_error(source)))
 }
 
 /// A device, a pipe and an open file (`/dev/stdout`) are written to; a file is replaced whole.

@@ -4,7 +4,7 @@
 //! that neither `pkill nvlaunch` nor a kill of the job's group takes both. It ignores every
 //! signal that can be ignored, holds nothing open but the pipe from nvlaunch and stderr, and
 //! sleeps in `read`. An nvlaunch that ends in good order kills its keeper first; so the end of the
-//! pipe means that nvlaunch is dead. Then the ranks die by their parent-death signal, and the
+//! pipe means that nvlaunch is dead, or that it says it had to leave something. Then the ranks die by their parent-death signal, and the
 //! keeper kills everything that carries the run's mark until nothing does.
 
 use std::ffi::OsString;
@@ -30,6 +30,9 @@ pub const SUBCOMMAND: &str = "__keeper";
 
 /// The name it shows in `ps`.
 const NAME: &std::ffi::CStr = c"nvl-keeper";
+
+/// What nvlaunch says when it leaves something behind that does not end.
+const LEFT: &str = "left";
 
 /// How long the keeper tries to end what is left.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -83,6 +86,11 @@ impl Keeper {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Leaves it to end what nvlaunch could not: it goes on in silence, for a while.
+    pub fn leave(mut self) {
+        let _ = self.pipe.write_all(format!("{LEFT}\n").as_bytes());
+    }
+
     /// Ends it: nvlaunch leaves in good order. Waits a second at most.
     pub fn dismiss(mut self) {
         let _ = self.child.kill();
@@ -119,11 +127,21 @@ pub fn run(args: impl Iterator<Item = OsString>) -> u8 {
     let _ = nix::sys::prctl::set_name(NAME);
     let stop = ignore_signals();
     let mut sessions = Vec::new();
+    let mut is_left = false;
     for line in BufReader::new(io::stdin().lock()).lines() {
         match line.as_deref() {
+            Ok(LEFT) => is_left = true,
             Ok(pid) => sessions.extend(pid.parse::<i32>()),
             Err(_) => break,
         }
+    }
+    if is_left {
+        // nvlaunch has said it all, and whoever reads its stderr shall not wait for the keeper.
+        if let Ok(null) = File::options().write(true).open("/dev/null") {
+            let _ = nix::unistd::dup2_stderr(null);
+        }
+        end_all(&task, &sessions);
+        return exit_code::OK;
     }
     let ended = end_all(&task, &sessions);
     drop(stop);
