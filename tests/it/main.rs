@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "what was measured, and why something was skipped")]
 
 mod bad_input;
+mod behaviours;
 mod cgroup;
 mod doubles;
 mod first_failure;
@@ -10,6 +11,7 @@ mod harness;
 mod launch;
 mod oom;
 mod orphans;
+mod parity;
 mod pty;
 mod signals;
 mod streams;
