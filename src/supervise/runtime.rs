@@ -21,7 +21,7 @@ use super::core::Supervisor;
 use super::event::{Action, Event, Now, Outcome, Policy};
 use super::family::{Family, Leftover, Which};
 use super::keeper::Keeper;
-use super::mark::RunMark;
+use super::mark::{self, RunMark};
 use super::port::HeldPort;
 use super::ranks::Ranks;
 use super::record::{FORMAT, Header, Step};
@@ -183,6 +183,11 @@ pub fn run(mut job: Job<'_>, logs: &mut Logs, signals: Signals) -> io::Result<En
     };
     runtime.write_header();
     runtime.start_keeper();
+    if let Some(limit) = runtime.job.mark.limit {
+        // So that a process between fork and exec carries the mark already. Where it cannot be set
+        // the shims will say so.
+        let _ = mark::put_on_self(limit);
+    }
     runtime.feed(Event::Start);
     while runtime.outcome.is_none() {
         runtime.wait()?;

@@ -79,7 +79,8 @@ fn matrix() -> Vec<Cell> {
     for how in [kill, Send(Signal::SIGTERM), StopThenKill] {
         for who in [Who::Shim, Who::Keeper, Who::NvlaunchAndRank] {
             cells.push(Cell { who, how, restarts: false, deaf: false });
-            cells.push(Cell { who, how, restarts: true, deaf: true });
+            // A shim that became a deaf rank meanwhile would not end by TERM.
+            cells.push(Cell { who, how, restarts: true, deaf: who != Who::Shim });
         }
     }
     for how in [kill, StopThenKill] {
@@ -127,7 +128,7 @@ fn play(cell: Cell) -> Result<(Duration, Duration), String> {
         let child = first_rank(nvlaunch);
         hit(&[child], cell.how);
         if cell.restarts {
-            wait_until("the end", SOON, || !is_alive(nvlaunch));
+            wait_until(&format!("the end of {cell:?}"), SOON, || !is_alive(nvlaunch));
         }
     } else {
         let family = pids(&mut job, 6);
@@ -231,15 +232,23 @@ fn whoever_ends_however_nothing_is_left() {
 
 #[test]
 fn a_shim_that_is_stopped_forever_does_not_outlive_a_killed_launcher() {
-    let _alone = alone();
-    let marker = marker();
-    let job = launch(&marker, &["--nproc", "2"], "pid wait").start();
-    let nvlaunch = job.pid();
-    send(first_rank(nvlaunch), Signal::SIGSTOP);
-    let others: BTreeSet<i32> = keeper(nvlaunch).into_iter().collect();
-    job.signal(Signal::SIGKILL);
-    wait_until("the end", SOON, || !is_alive(nvlaunch));
-    none_left(&marker, &others, KEEPER_BOUND).expect("nothing is left");
+    const ROUNDS: u32 = 15;
+    let mut before_exec = 0;
+    for _ in 0..ROUNDS {
+        let _alone = alone();
+        let marker = marker();
+        let job = launch(&marker, &["--nproc", "2"], "pid wait").start();
+        let nvlaunch = job.pid();
+        let shim = first_rank(nvlaunch);
+        send(shim, Signal::SIGSTOP);
+        let words = |pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        before_exec += u32::from(words(shim) == words(nvlaunch));
+        let others: BTreeSet<i32> = keeper(nvlaunch).into_iter().collect();
+        job.signal(Signal::SIGKILL);
+        wait_until("the end", SOON, || !is_alive(nvlaunch));
+        none_left(&marker, &others, KEEPER_BOUND).expect("nothing is left");
+    }
+    println!("stopped shims: {ROUNDS}, {before_exec} of them between fork and exec");
 }
 
 #[test]
@@ -286,12 +295,11 @@ fn a_leftover_of_a_clean_end_gets_term_then_the_grace_then_kill_and_is_named() {
     let mut job = launch(&marker, &options, script).start();
     let family = pids(&mut job, 3);
     let pid_of = |name: &str| family.iter().find(|(n, _)| n == name).expect("it is there").1;
-    let began = Instant::now();
     let end = job.end_within(SOON).expect_code(0);
-    let took = began.elapsed();
-    assert!(took >= Duration::from_millis(390), "KILL after the grace, not after {took:?}");
     assert!(end.stdout.contains("got child TERM"), "{}", end.stdout);
     let report = report(&end);
+    let took = report["seconds"].as_f64().expect("a time");
+    assert!(took >= 0.4, "KILL after the grace, not after {took} s");
     let signal_of = |name: &str| {
         let leftovers = report["leftovers"].as_array().expect("leftovers");
         let pid = pid_of(name);
