@@ -1,5 +1,6 @@
 //! Starts the ranks, watches them, ends them (rules S1 to S8 of `ARCHITECTURE.md`).
 
+pub mod announce;
 pub mod core;
 pub mod event;
 pub mod family;

@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use rustix::process::Signal;
 
+use super::announce;
 use super::core::Supervisor;
 use super::event::{Action, Event, Now, Outcome, Policy};
 use super::family::{Family, Leftover, Which};
@@ -27,7 +28,6 @@ use super::ranks::Ranks;
 use super::record::{FORMAT, Header, Step};
 use super::signals::{Incoming, Signals};
 use crate::diagnose::exit::Exit;
-use crate::diagnose::exit::signal_name;
 use crate::host::process;
 use crate::logs::{AttemptOutput, Logs};
 use crate::plan::{AttemptEnv, Plan};
@@ -46,8 +46,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long the pipes of an attempt are read after its last process ended: nobody holds them any
 /// more, but a slow console may still hold what is in them.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
-/// The same where daemons are kept: they may hold the pipes for ever.
-const DRAIN_LIMIT_WITH_DAEMONS: Duration = Duration::from_millis(200);
+/// The same where somebody may hold the pipes for ever: daemons that are kept, a rank that is stuck.
+const DRAIN_LIMIT_WHERE_HELD: Duration = Duration::from_millis(200);
 
 /// Everything a run needs.
 #[derive(Debug)]
@@ -262,7 +262,8 @@ impl Runtime<'_> {
                         let name = |pid| process::look(pid).map_or(String::new(), |p| p.name);
                         let from = from.map(|pid| (pid, name(pid)));
                         self.asked.push(Asked { at: self.clock.now(), signal, from });
-                        self.say_asked();
+                        let line = announce::asked(self.asked.len(), signal, &self.job.policy);
+                        self.say(line);
                     }
                     self.feed(event);
                 }
@@ -320,7 +321,7 @@ impl Runtime<'_> {
                 let step = Step { t_us, event, actions: actions.clone() };
                 self.logs.record(step.to_line());
             }
-            self.say_killed(&actions);
+            self.say(announce::killed(&actions));
             for action in actions {
                 self.act(action, &mut queue);
             }
@@ -333,7 +334,7 @@ impl Runtime<'_> {
             Action::Signal { rank, signal } => {
                 let is_notice = !self.signals.is_end(signal) && signal != nix::libc::SIGTERM;
                 if !self.ranks.signal(rank, signal, is_notice) && is_notice {
-                    self.say_kept_back(rank, signal);
+                    self.say(Some(announce::kept_back(rank, signal)));
                 }
             }
             Action::Kill { rank } => self.ranks.kill(rank),
@@ -359,8 +360,8 @@ impl Runtime<'_> {
                 self.family.end(Which::All, kill_or_term(signal));
             }
             Action::CloseAttempt => {
-                let limit =
-                    if self.job.spec.keep_daemons { DRAIN_LIMIT_WITH_DAEMONS } else { DRAIN_LIMIT };
+                let is_held = self.job.spec.keep_daemons || !self.ranks.unreaped().is_empty();
+                let limit = if is_held { DRAIN_LIMIT_WHERE_HELD } else { DRAIN_LIMIT };
                 self.output = self.logs.close_attempt(limit);
             }
             Action::Suspend => {
@@ -378,7 +379,8 @@ impl Runtime<'_> {
     }
 
     fn spawn_all(&mut self, attempt: u32, answers: &mut VecDeque<Event>) {
-        self.say_restart(attempt);
+        let max_restarts = self.job.policy.max_restarts;
+        self.say(self.core.past().last().and_then(|p| announce::restart(p, attempt, max_restarts)));
         let count = self.job.plan.ranks.len();
         self.ranks.begin_attempt(count);
         self.family.begin_attempt();
@@ -498,59 +500,10 @@ impl Runtime<'_> {
         self.family.signal_all(signal);
     }
 
-    fn say_asked(&self) {
-        let Some(asked) = self.asked.last() else { return };
-        let policy = &self.job.policy;
-        let words = |duration: Duration| humantime::format_duration(duration).to_string();
-        let what = match self.asked.len() {
-            1 => format!(
-                "passed on to the ranks; they have {} (again: {}, a third time: none)",
-                words(policy.grace),
-                words(policy.hurried_grace.min(policy.grace))
-            ),
-            2 => format!("again: at most {} from now", words(policy.hurried_grace)),
-            3 => "a third time: killing what is left".to_owned(),
-            _ => return,
-        };
-        let name = signal_name(asked.signal);
-        self.logs.say(format!("nvlaunch: {name}: {what}\n").as_bytes());
-    }
-
-    fn say_killed(&self, actions: &[Action]) {
-        let killed = |action: &Action| match action {
-            Action::Kill { rank } => Some(*rank),
-            _ => None,
-        };
-        let ranks: Vec<u32> = actions.iter().filter_map(killed).collect();
-        if !ranks.is_empty() {
-            let ranks = crate::logs::fold::ranges(&ranks);
-            let line = format!("nvlaunch: killing what did not end in time: ranks {ranks}\n");
+    fn say(&self, line: Option<String>) {
+        if let Some(line) = line {
             self.logs.say(line.as_bytes());
         }
-    }
-
-    fn say_restart(&self, attempt: u32) {
-        let Some(past) = self.core.past().last() else { return };
-        let Some(rank) = past.suspect else { return };
-        if let Some((exit, at)) = past.ranks[rank as usize].ended {
-            let after = crate::report::text::seconds(at.saturating_sub(past.began).as_secs_f64());
-            let of = self.job.policy.max_restarts;
-            self.logs.say(
-                format!(
-                    "nvlaunch: rank {rank} failed first: {exit} (after {after}); restart \
-                     {attempt} of {of}\n"
-                )
-                .as_bytes(),
-            );
-        }
-    }
-
-    fn say_kept_back(&self, rank: u32, signal: i32) {
-        let name = signal_name(signal);
-        self.logs.say(
-            format!("nvlaunch: rank {rank} has no handler for {name} and was not sent it\n")
-                .as_bytes(),
-        );
     }
 
     fn describe(&self, rank: u32) -> Option<StuckRank> {
