@@ -169,6 +169,7 @@ fn build_report(
         ended,
         report::Context {
             run: plan.launch_id.clone(),
+            host: host_name(),
             ranks: plan.ranks.iter().map(|rank| rank.rank).collect(),
             world_size: plan.world_size,
             program: program_words(plan),

@@ -36,6 +36,8 @@ pub struct Report {
     pub version: u32,
     /// `NVLAUNCH_RUN_ID`
     pub run: String,
+    /// Name of the machine it ran on.
+    pub host: String,
     /// How it ended.
     pub outcome: Outcome,
     /// nvlaunch's exit code.
@@ -152,6 +154,8 @@ pub struct AskedBy {
 pub struct Context {
     /// `NVLAUNCH_RUN_ID`
     pub run: String,
+    /// Name of the machine it ran on.
+    pub host: String,
     /// Global rank of each local rank.
     pub ranks: Vec<u32>,
     /// Ranks of the job.
@@ -225,6 +229,7 @@ impl Report {
         let mut report = Self {
             version: VERSION,
             run: cx.run,
+            host: cx.host,
             exit_code: exit_code(&ended.outcome),
             outcome: ended.outcome.clone(),
             seconds: ended.took.as_secs_f64(),

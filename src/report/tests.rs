@@ -7,6 +7,7 @@ fn quiet(outcome: Outcome) -> Report {
     Report {
         version: VERSION,
         run: "r1".to_owned(),
+        host: "node1".to_owned(),
         exit_code: exit_code(&outcome),
         outcome,
         seconds: 12.34,
