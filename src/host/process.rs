@@ -73,6 +73,15 @@ pub fn children(pid: i32) -> Vec<i32> {
     })
 }
 
+/// The children of a process' main thread: one file instead of one for each thread. Where the
+/// kernel does not offer the file, those of all threads.
+pub fn children_of_main_thread(pid: i32) -> Vec<i32> {
+    match fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) {
+        Ok(list) => list.split_ascii_whitespace().flat_map(str::parse).collect(),
+        Err(_) => children(pid),
+    }
+}
+
 /// `None` where the kernel does not offer the file.
 fn children_by_thread(pid: i32) -> Option<Vec<i32>> {
     let mut found = Vec::new();

@@ -91,11 +91,7 @@ impl Family {
 
     /// Reaps strays that have ended; whether any has since the last count.
     pub fn reap(&self) -> bool {
-        for ended in self.direct().iter().filter(|p| p.is_zombie()) {
-            if reap(ended.pid) {
-                self.changed.set(true);
-            }
-        }
+        self.living();
         self.changed.get()
     }
 
@@ -126,15 +122,13 @@ impl Family {
 
     /// Sends a signal to every stray, without remembering it (stop and continue).
     pub fn signal_all(&self, signal: Signal) {
-        for stray in process::with_descendants(self.direct().iter().map(|p| p.pid).collect()) {
+        for stray in process::with_descendants(self.living()) {
             process::signal_if_same(&stray, signal);
         }
     }
 
     fn strays(&self, which: Which) -> Vec<Process> {
-        self.reap();
-        let roots = self.direct().into_iter().filter(|p| !p.is_zombie());
-        let mut all = process::with_descendants(roots.map(|p| p.pid).collect());
+        let mut all = process::with_descendants(self.living());
         all.retain(|p| !p.is_zombie());
         match which {
             Which::OfSession(pid) => all.retain(|p| p.session == pid || p.group == pid),
@@ -146,17 +140,27 @@ impl Family {
         all
     }
 
-    /// Children of nvlaunch that are strays. An empty answer is asked for twice: the kernel's
-    /// list may miss a child while another one ends.
-    fn direct(&self) -> Vec<Process> {
-        let look = || -> Vec<Process> {
-            let children = process::children(self.me).into_iter();
-            let unknown = children
-                .filter(|pid| Some(*pid) != self.keeper && !self.sessions.contains_key(pid));
-            unknown.filter_map(process::look).filter(|p| self.is_ours(p)).collect()
-        };
-        let found = look();
-        if found.is_empty() { look() } else { found }
+    /// Living children of nvlaunch that are strays; those that have ended are reaped.
+    ///
+    /// "None" is believed only when two looks in a row say so: the kernel's list may miss a child
+    /// while another one ends. The first look is the cheap one, at the main thread's list: orphans
+    /// go to the first living thread of their reaper (`find_new_reaper` in kernel/exit.c). The
+    /// second looks at every thread's.
+    fn living(&self) -> Vec<i32> {
+        let found = self.take_strays(process::children_of_main_thread(self.me));
+        if found.is_empty() { self.take_strays(process::children(self.me)) } else { found }
+    }
+
+    /// Those of `children` that are strays and live; reaps the strays that have ended.
+    fn take_strays(&self, children: Vec<i32>) -> Vec<i32> {
+        let is_known = |pid: &i32| Some(*pid) == self.keeper || self.sessions.contains_key(pid);
+        let unknown = children.into_iter().filter(|pid| !is_known(pid));
+        let strays = unknown.filter_map(process::look).filter(|p| self.is_ours(p));
+        let (ended, living): (Vec<_>, Vec<_>) = strays.partition(Process::is_zombie);
+        if ended.iter().filter(|stray| reap(stray.pid)).count() > 0 {
+            self.changed.set(true);
+        }
+        living.iter().map(|stray| stray.pid).collect()
     }
 
     fn is_ours(&self, process: &Process) -> bool {
