@@ -117,7 +117,20 @@ impl RunFolder {
 
 fn own_folder(parent: &Path, name: &str, named: bool) -> Result<TempDir, FolderError> {
     let made = tempfile::Builder::new().prefix(&format!("{name}_")).tempdir_in(parent);
-    made.map_err(|source| FolderError::RunDir { path: parent.to_owned(), named, source })
+    made.map_err(|source| FolderError::RunDir {
+        path: parent.to_owned(),
+        named,
+        source: system_error(source),
+    })
+}
+
+/// The system's own error, without the made-up name that `tempfile` adds to it.
+pub(super) fn system_error(error: std::io::Error) -> std::io::Error {
+    // The original error is not to be had, only its kind and its text.
+    match error.to_string().split_once(" at path ") {
+        Some((text, _)) => std::io::Error::new(error.kind(), text),
+        None => error,
+    }
 }
 
 /// The run id as part of a file name: it comes from the user and may contain anything.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::folder::RunFolder;
+use super::folder::{self, RunFolder};
 use super::output;
 use super::terminal::Terminal;
 use crate::cli::RunArgs;
@@ -256,17 +256,27 @@ fn check_report(path: &Path) -> Result<(), RunError> {
     if is_special(path) {
         return Ok(());
     }
-    let made = tempfile::NamedTempFile::new_in(folder_of(path));
+    let made = tempfile::NamedTempFile::new_in(folder_of(&report_file(path)));
     let error = |source| RunError::Report { path: path.to_owned(), source };
     if path.is_dir() {
         return Err(error(std::io::Error::from(std::io::ErrorKind::IsADirectory)));
     }
-    made.map(drop).map_err(error)
+    made.map(drop).map_err(|source| error(folder::system_error(source)))
 }
 
-/// A device or pipe is written to; a file is replaced whole.
+/// A device, a pipe and an open file (`/dev/stdout`) are written to; a file is replaced whole.
 fn is_special(path: &Path) -> bool {
-    path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir())
+    // `/dev/stdout` is a link, and may lead to a regular file that holds the ranks' output.
+    let link = path.read_link().unwrap_or_default();
+    let is_open_file = |path: &Path| path.starts_with("/proc") || path.starts_with("/dev/fd");
+    is_open_file(path)
+        || is_open_file(&link)
+        || path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir())
+}
+
+/// Where a report is made: a link stays, and what it leads to is replaced.
+fn report_file(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -277,8 +287,9 @@ fn write_report(path: &Path, report: &Report) -> std::io::Result<()> {
     let mut json = serde_json::to_vec_pretty(report)?;
     json.push(b'\n');
     if is_special(path) {
-        return std::fs::OpenOptions::new().write(true).open(path)?.write_all(&json);
+        return std::fs::OpenOptions::new().append(true).open(path)?.write_all(&json);
     }
+    let path = &report_file(path);
     let mut file = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(folder_of(path))?;

@@ -136,11 +136,13 @@ impl Explain for PlanError {
             Self::NumaRank { .. } => "start one rank per GPU: --nproc gpu".to_owned(),
             Self::NumaNoCpus { .. } => "widen the CPU mask (taskset, cpuset)".to_owned(),
             Self::NumaCores { .. } => "use --numa-binding node".to_owned(),
-            Self::ScriptNotReadable { .. }
-            | Self::ScriptBroken { .. }
-            | Self::ProgramMissing { .. }
-            | Self::NotExecutable { .. }
-            | Self::ProgramUnknown => return None,
+            Self::ProgramMissing { .. } => {
+                "give the path of a program, or a name that is found on PATH".to_owned()
+            }
+            Self::ScriptNotReadable { .. } | Self::ScriptBroken { .. } => {
+                "give the path of a Python file that this user may read".to_owned()
+            }
+            Self::NotExecutable { .. } | Self::ProgramUnknown => return None,
         })
     }
 

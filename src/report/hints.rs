@@ -39,7 +39,8 @@ pub fn hints(report: &Report) -> Vec<String> {
                  environment first");
         }
         let silent = failure.script_error.is_none() && output().next().is_none();
-        if silent && matches!(failure.exit, Exit::Code(_)) {
+        let ran = matches!(report.outcome, Outcome::Failed { .. });
+        if ran && silent && matches!(failure.exit, Exit::Code(_)) {
             say("the rank printed nothing: look at its log file, if the script writes one");
         }
     }

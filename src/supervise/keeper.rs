@@ -3,14 +3,14 @@
 //! It is a child of nvlaunch in a session of its own, under a name of its own (`nvl-keeper`), so
 //! that neither `pkill nvlaunch` nor a kill of the job's group takes both. It ignores every
 //! signal that can be ignored, holds nothing open but the pipe from nvlaunch and stderr, and
-//! sleeps in `read`. An nvlaunch that ends in good order kills its keeper first; so the end of the
-//! pipe means that nvlaunch is dead. Then the ranks die by their parent-death signal, and the
+//! sleeps in `poll`. An nvlaunch that ends in good order kills its keeper first; so the end of the
+//! pipe, or of nvlaunch, means that it is dead or says that it had to leave something. Then the ranks die by their parent-death signal, and the
 //! keeper kills everything that carries the run's mark until nothing does.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write as _};
+use std::io::{self, BufRead, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -30,6 +30,9 @@ pub const SUBCOMMAND: &str = "__keeper";
 
 /// The name it shows in `ps`.
 const NAME: &std::ffi::CStr = c"nvl-keeper";
+
+/// What nvlaunch says when it leaves something behind that does not end.
+const LEFT: &str = "left";
 
 /// How long the keeper tries to end what is left.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -52,6 +55,7 @@ impl Keeper {
             .arg(&mark.run_id)
             .arg(if keep_daemons { "keep" } else { "end" })
             .arg(run_dir.unwrap_or(Path::new("")))
+            .arg(std::process::id().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .current_dir("/")
@@ -83,6 +87,11 @@ impl Keeper {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Leaves it to end what nvlaunch could not: it goes on in silence, for a while.
+    pub fn leave(mut self) {
+        let _ = self.pipe.write_all(format!("{LEFT}\n").as_bytes());
+    }
+
     /// Ends it: nvlaunch leaves in good order. Waits a second at most.
     pub fn dismiss(mut self) {
         let _ = self.child.kill();
@@ -99,6 +108,8 @@ struct Task {
     mark: RunMark,
     keep_daemons: bool,
     run_dir: Option<PathBuf>,
+    /// nvlaunch's process id.
+    parent: i32,
 }
 
 fn parse(mut args: impl Iterator<Item = OsString>) -> Option<Task> {
@@ -106,29 +117,73 @@ fn parse(mut args: impl Iterator<Item = OsString>) -> Option<Task> {
     let limit = if limit.is_empty() { None } else { Some(limit.parse().ok()?) };
     let run_id = args.next()?.into_string().ok()?;
     let keep_daemons = args.next()? == "keep";
-    let run_dir = args.next().filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    Some(Task { mark: RunMark { limit, run_id }, keep_daemons, run_dir })
+    let run_dir = Some(args.next()?).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let parent = args.next()?.to_str()?.parse().ok()?;
+    Some(Task { mark: RunMark { limit, run_id }, keep_daemons, run_dir, parent })
 }
 
 /// Runs the keeper until nvlaunch ends; `args` are the words after [`SUBCOMMAND`].
 pub fn run(args: impl Iterator<Item = OsString>) -> u8 {
     let Some(task) = parse(args) else { return exit_code::USAGE };
-    let parent = nix::unistd::getppid().as_raw();
     // None of these can fail in a way that the keeper could help.
     let _ = nix::unistd::setsid();
     let _ = nix::sys::prctl::set_name(NAME);
     let stop = ignore_signals();
     let mut sessions = Vec::new();
-    for line in BufReader::new(io::stdin().lock()).lines() {
-        match line.as_deref() {
-            Ok(pid) => sessions.extend(pid.parse::<i32>()),
-            Err(_) => break,
+    let mut is_left = false;
+    for line in listen(task.parent).lines() {
+        match line {
+            LEFT => is_left = true,
+            pid => sessions.extend(pid.parse::<i32>()),
         }
+    }
+    if is_left {
+        // nvlaunch has said it all, and whoever reads its stderr shall not wait for the keeper.
+        if let Ok(null) = File::options().write(true).open("/dev/null") {
+            let _ = nix::unistd::dup2_stderr(null);
+        }
+        end_all(&task, &sessions);
+        return exit_code::OK;
     }
     let ended = end_all(&task, &sessions);
     drop(stop);
-    tell(&task, parent, &ended);
+    tell(&task, &ended);
     exit_code::OK
+}
+
+/// What nvlaunch said until it died.
+///
+/// The end of the pipe alone does not say so: a process between fork and exec of nvlaunch holds a
+/// copy of its end, for ever if somebody stopped it just then.
+fn listen(parent: i32) -> String {
+    let pidfd = Pid::from_raw(parent).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let mut said = Vec::new();
+    let mut is_dead = nix::unistd::getppid().as_raw() != parent;
+    let mut stdin = io::stdin().lock();
+    loop {
+        let mut fds = vec![PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        fds.extend(pidfd.iter().map(|pidfd| PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)));
+        let limit = if is_dead { PollTimeout::ZERO } else { PollTimeout::NONE };
+        // An error is a signal that came: looked at again.
+        let _ = poll(&mut fds, limit);
+        let is_ready = |n: usize| fds.get(n).and_then(PollFd::any).unwrap_or(false);
+        let (can_read, died) = (is_ready(0), is_ready(1));
+        drop(fds);
+        if can_read {
+            let len = stdin.fill_buf().map_or(0, |bytes| {
+                said.extend_from_slice(bytes);
+                bytes.len()
+            });
+            stdin.consume(len);
+            if len == 0 {
+                break;
+            }
+        } else if is_dead {
+            break;
+        }
+        is_dead |= died;
+    }
+    String::from_utf8_lossy(&said).into_owned()
 }
 
 /// Takes every catchable signal that would end the keeper, for as long as the value lives.
@@ -197,7 +252,8 @@ fn end_all(task: &Task, sessions: &[i32]) -> Ended {
 }
 
 /// Says on stderr and in `events.jsonl` what happened: nvlaunch cannot any more.
-fn tell(task: &Task, parent: i32, ended: &Ended) {
+fn tell(task: &Task, ended: &Ended) {
+    let parent = task.parent;
     let mut text = format!("nvlaunch: the launcher (pid {parent}) was killed; its ranks ended");
     if ended.count > 0 {
         let _ = write!(text, " and {} of their processes were killed", ended.count);

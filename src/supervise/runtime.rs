@@ -21,11 +21,12 @@ use super::core::Supervisor;
 use super::event::{Action, Event, Now, Outcome, Policy};
 use super::family::{Family, Leftover, Which};
 use super::keeper::Keeper;
-use super::mark::RunMark;
+use super::mark::{self, RunMark};
 use super::port::HeldPort;
 use super::ranks::Ranks;
 use super::record::{FORMAT, Header, Step};
 use super::signals::{Incoming, Signals};
+use crate::diagnose::exit::Exit;
 use crate::diagnose::exit::signal_name;
 use crate::host::process;
 use crate::logs::{AttemptOutput, Logs};
@@ -37,6 +38,10 @@ const KEEPER: u64 = u64::MAX - 1;
 
 /// How often a keeper that was killed is replaced.
 const MAX_KEEPERS: u32 = 5;
+
+/// How often the loop wakes while a deadline is coming: as exactly is known how long nvlaunch was
+/// stopped by somebody.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long the pipes of an attempt are read after its last process ended: nobody holds them any
 /// more, but a slow console may still hold what is in them.
@@ -143,6 +148,9 @@ struct Runtime<'a> {
     asked: Vec<Asked>,
     outcome: Option<Outcome>,
     stuck: Vec<StuckRank>,
+    /// How much longer than asked for the last wait took: that long nvlaunch was stopped, where a
+    /// `SIGCONT` says that it was.
+    overslept: Duration,
 }
 
 /// Runs the job to its end.
@@ -169,11 +177,17 @@ pub fn run(mut job: Job<'_>, logs: &mut Logs, signals: Signals) -> io::Result<En
         asked: Vec::new(),
         outcome: None,
         stuck: Vec::new(),
+        overslept: Duration::ZERO,
         job,
         logs,
     };
     runtime.write_header();
     runtime.start_keeper();
+    if let Some(limit) = runtime.job.mark.limit {
+        // So that a process between fork and exec carries the mark already. Where it cannot be set
+        // the shims will say so.
+        let _ = mark::put_on_self(limit);
+    }
     runtime.feed(Event::Start);
     while runtime.outcome.is_none() {
         runtime.wait()?;
@@ -197,26 +211,33 @@ impl Runtime<'_> {
 
     /// Waits for the kernel or the next deadline, and feeds what came to the core.
     fn wait(&mut self) -> io::Result<()> {
-        let before = Instant::now();
         if !self.backlog.is_empty() {
-            self.take_signals(before);
+            self.take_signals();
             return Ok(());
         }
+        let before = Instant::now();
         let timeout = self.core.next_wake().map(|at| at.saturating_sub(self.clock.now()));
+        let timeout = timeout.map(|timeout| timeout.min(LOOK_EVERY));
         let mut events = [EpollEvent::empty(); 64];
-        let count = match self.epoll.wait(&mut events, epoll_timeout(timeout)) {
+        let waited = self.epoll.wait(&mut events, epoll_timeout(timeout));
+        self.overslept = timeout.map_or(Duration::ZERO, |t| before.elapsed().saturating_sub(t));
+        let count = match waited {
             Ok(count) => count,
-            Err(Errno::EINTR) => 0,
+            Err(Errno::EINTR) => {
+                // Before any deadline is looked at: it may be a SIGCONT that came.
+                self.take_signals();
+                0
+            }
             Err(errno) => return Err(errno.into()),
         };
         for event in &events[..count] {
-            match event.data() {
-                SIGNALS => self.take_signals(before),
-                KEEPER => self.replace_keeper(),
-                rank => self.look_at(u32::try_from(rank).expect("the data of a rank is its rank")),
-            }
             if self.outcome.is_some() {
                 return Ok(());
+            }
+            match event.data() {
+                SIGNALS => self.take_signals(),
+                KEEPER => self.replace_keeper(),
+                rank => self.look_at(u32::try_from(rank).expect("the data of a rank is its rank")),
             }
         }
         if self.core.next_wake().is_some_and(|at| at <= self.clock.now()) {
@@ -225,9 +246,15 @@ impl Runtime<'_> {
         Ok(())
     }
 
-    fn take_signals(&mut self, waiting_since: Instant) {
+    fn take_signals(&mut self) {
         let mut came = std::mem::take(&mut self.backlog);
         came.extend(self.signals.take());
+        let overslept = std::mem::take(&mut self.overslept);
+        if came.contains(&Incoming::Continued) {
+            // Somebody stopped nvlaunch alone: no deadline may have come nearer meanwhile. First of
+            // all, so that the clock never goes back.
+            self.clock.suspended += overslept;
+        }
         for incoming in came {
             match incoming {
                 Incoming::Event(event) => {
@@ -240,12 +267,7 @@ impl Runtime<'_> {
                     self.feed(event);
                 }
                 Incoming::Child => self.child_changed(),
-                // Somebody stopped nvlaunch alone: no deadline may have come nearer meanwhile.
-                Incoming::Continued => {
-                    if self.core.next_wake().is_some() {
-                        self.clock.suspended += waiting_since.elapsed();
-                    }
-                }
+                Incoming::Continued => {}
             }
             if self.outcome.is_some() {
                 return;
@@ -267,6 +289,14 @@ impl Runtime<'_> {
 
     fn look_at(&mut self, rank: u32) {
         let Some(exit) = self.ranks.exit_of(rank) else { return };
+        if matches!(exit, Exit::Signal(signal) if self.signals.is_end(signal)) {
+            // A terminal or a scheduler may have sent it to everybody: then nvlaunch was asked to
+            // end, and the rank did not fail. nvlaunch's own copy has come but may not be read yet.
+            self.take_signals();
+        }
+        if self.outcome.is_some() {
+            return;
+        }
         if let Some(pidfd) = self.ranks.pidfd(rank) {
             // An ended process stays readable; it was seen.
             let _ = self.epoll.delete(pidfd);
@@ -445,11 +475,15 @@ impl Runtime<'_> {
     fn suspend(&mut self) {
         let stopped = Instant::now();
         self.signal_everything(Signal::STOP);
-        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
+        // Whoever took the stop back already will not do so again.
+        let mut came = self.signals.take();
+        if !came.contains(&Incoming::Continued) {
+            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
+            came.extend(self.signals.take());
+        }
         self.clock.suspended += stopped.elapsed();
         // The SIGCONT that woke nvlaunch is accounted for; whatever else came is looked at next.
-        let came = self.signals.take().into_iter();
-        self.backlog.extend(came.filter(|incoming| *incoming != Incoming::Continued));
+        self.backlog.extend(came.into_iter().filter(|came| *came != Incoming::Continued));
     }
 
     fn signal_everything(&self, signal: Signal) {
@@ -527,8 +561,9 @@ impl Runtime<'_> {
 
     fn into_ended(mut self) -> Ended {
         if let Some(keeper) = self.keeper.take() {
-            // A rank that is stuck is left to its keeper.
-            if self.stuck.is_empty() {
+            if matches!(self.outcome, Some(Outcome::Stuck { .. })) {
+                keeper.leave();
+            } else {
                 keeper.dismiss();
             }
         }

@@ -11,11 +11,14 @@
 //!
 //! `PR_SET_PDEATHSIG` follows the parent *thread* (prctl(2)): only the main thread starts shims.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -116,6 +119,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
             Ok(file)
         });
     let error = match prepare(&order) {
+        Ok(()) if is_foreign(Path::new(&program)) => execute_as_it_is(&program, args),
         Ok(()) => Command::new(&program).arg0(&program).args(args).exec(),
         Err(errno) => errno.into(),
     };
@@ -128,6 +132,38 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
         let _ = status.write_all(&message);
     }
     exit_code::NOT_EXECUTABLE
+}
+
+/// Whether this is no text and no program for this kind of machine.
+///
+/// The C library hands to `/bin/sh` what the kernel does not execute (exec(3), `ENOEXEC`). That is
+/// how a script without a first line runs; of a binary the shell would make nonsense.
+fn is_foreign(program: &Path) -> bool {
+    let head = |path: &Path| -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(128).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let (Ok(own), Ok(its)) = (head(Path::new("/proc/self/exe")), head(program)) else {
+        return false;
+    };
+    // Class, byte order and machine of an ELF header.
+    let kind = |bytes: &[u8]| Some((bytes.get(..6)?.to_vec(), bytes.get(18..20)?.to_vec()));
+    its.contains(&0) && kind(&its) != kind(&own)
+}
+
+/// Executes without the C library's help. `SIGPIPE` stays ignored, which [`Command`] would undo;
+/// only a program for another machine, run by an emulator, can notice.
+fn execute_as_it_is(program: &OsString, args: impl Iterator<Item = OsString>) -> io::Error {
+    let words = std::iter::once(program.clone()).chain(args);
+    let words: Result<Vec<CString>, _> = words.map(|word| CString::new(word.into_vec())).collect();
+    match words {
+        Ok(words) => match unistd::execv(&words[0], &words) {
+            Ok(never) => match never {},
+            Err(errno) => errno.into(),
+        },
+        Err(nul) => nul.into(),
+    }
 }
 
 fn prepare(order: &Order) -> nix::Result<()> {
@@ -177,6 +213,27 @@ mod tests {
         for word in ["", "1:2", "1:2:3:4:5", "1:2:3:::x", "1:2:3:::1:", "a:2:3:::"] {
             assert_eq!(Order::from_word(word), None, "{word}");
         }
+    }
+
+    #[test]
+    fn only_a_binary_of_another_kind_is_foreign() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = std::fs::read("/proc/self/exe").unwrap();
+        let mut other = own[..256].to_vec();
+        other[18] ^= 0xff;
+        for (bytes, foreign) in [
+            (&own[..256], false),
+            (&other, true),
+            (b"\0\0", true),
+            (b"#!/bin/sh\n", false),
+            (b"echo no first line\n", false),
+            (b"", false),
+        ] {
+            let path = folder.path().join("program");
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(is_foreign(&path), foreign, "{:?}", &bytes[..bytes.len().min(20)]);
+        }
+        assert!(!is_foreign(folder.path()));
     }
 
     #[test]

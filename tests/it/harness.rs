@@ -26,6 +26,17 @@ pub fn venv(program: &str) -> PathBuf {
     path
 }
 
+/// The environment of every launch, whatever that of the tests is.
+pub fn small_env(dir: &Path) -> [(&'static str, OsString); 4] {
+    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", venv("").display());
+    [
+        ("PATH", path.into()),
+        ("HOME", dir.into()),
+        ("TMPDIR", dir.join("tmp").into()),
+        ("LANG", "C.UTF-8".into()),
+    ]
+}
+
 /// A launch to be started.
 pub struct Job {
     pub dir: tempfile::TempDir,
@@ -40,21 +51,23 @@ impl Job {
 
     /// torchrun in an empty folder, with the same environment.
     pub fn torchrun() -> Self {
-        Self::of(&venv("torchrun"))
+        Self::of(venv("torchrun"))
     }
 
-    fn of(program: &Path) -> Self {
+    /// The project's Python in an empty folder, with the same environment.
+    pub fn python() -> Self {
+        Self::of(venv("python"))
+    }
+
+    /// A program, by its path or found on `PATH`, in the same way.
+    pub fn of(program: impl AsRef<OsStr>) -> Self {
         let dir = tempfile::tempdir().expect("a folder for the test");
         std::fs::create_dir(dir.path().join("tmp")).expect("a folder for temporary files");
         let mut command = Command::new(program);
-        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", venv("").display());
         command
             .current_dir(dir.path())
             .env_clear()
-            .env("PATH", path)
-            .env("HOME", dir.path())
-            .env("TMPDIR", dir.path().join("tmp"))
-            .env("LANG", "C.UTF-8")
+            .envs(small_env(dir.path()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -19,3 +19,30 @@ fn ranks_start_with_their_arguments_and_nothing_is_left() {
     );
     assert!(end.left_in_tmp().is_empty());
 }
+
+/// A link like `/dev/stdout`: what it leads to is written by others too, and neither replaced nor
+/// emptied.
+#[test]
+fn a_report_goes_behind_the_output_where_it_is_sent_to_stdout() {
+    let job = Job::new().args(["--json-report", "stdout", "--no-python", "echo", "hi"]);
+    let file = std::fs::File::create(job.dir.path().join("out")).expect("a file");
+    std::os::unix::fs::symlink("/proc/self/fd/1", job.dir.path().join("stdout")).expect("a link");
+    let job = job.with(|command| {
+        command.stdout(file);
+    });
+    let end = job.run().expect_code(0);
+    let out = std::fs::read_to_string(end.path("out")).expect("it is there");
+    assert!(out.starts_with("hi\n{\n") && out.ends_with("}\n"), "{out}");
+    assert!(end.path("stdout").is_symlink());
+}
+
+#[test]
+fn a_report_replaces_the_file_that_a_link_leads_to() {
+    let job = Job::new().args(["--json-report", "link", "--no-python", "true"]);
+    let job = job.file("file", "old");
+    std::os::unix::fs::symlink("file", job.dir.path().join("link")).expect("a link");
+    let end = job.run().expect_code(0);
+    assert!(end.path("link").is_symlink());
+    let text = std::fs::read_to_string(end.path("file")).expect("it is there");
+    assert!(text.starts_with('{') && text.ends_with("}\n"), "{text}");
+}

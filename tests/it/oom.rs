@@ -1,0 +1,61 @@
+//! A rank that the kernel's OOM killer ended is reported as that, with the evidence.
+
+use std::collections::BTreeSet;
+
+use crate::cgroup::Cgroup;
+use crate::doubles::{alone, called_by, launch, marker, none_left, report};
+use crate::harness::{Job, SOON};
+
+fn in_cgroup(group: &Cgroup, marker: &str, script: &str) -> Job {
+    let options = ["--nproc", "2", "--json-report", "report.json", "--shutdown-timeout", "5s"];
+    let enter = "echo $$ > \"$1\" && shift && exec \"$@\"";
+    let entry = group.entry();
+    let entry = entry.to_str().expect("the path is UTF-8");
+    called_by(launch(marker, &options, script), &["sh", "-c", enter, "sh", entry])
+}
+
+#[test]
+fn a_rank_killed_for_want_of_memory_is_reported_with_evidence() {
+    let marker = marker();
+    let group = Cgroup::make("memory", &marker).and_then(|group| {
+        group.set_one_of(&["memory.limit_in_bytes", "memory.max"], "100M")?;
+        let _ = group.set_one_of(&["memory.memsw.limit_in_bytes"], "100M");
+        let _ = group.set_one_of(&["memory.swap.max"], "0");
+        Ok(group)
+    });
+    let group = match group {
+        Ok(group) => group,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let _alone = alone();
+    let job = in_cgroup(&group, &marker, "rank 1 [ eat 400 ] wait").start();
+    let end = job.end_within(SOON).expect_code(137);
+    none_left(&marker, &BTreeSet::new(), std::time::Duration::from_millis(100)).expect("none");
+    let report = report(&end);
+    let failure = &report["failure"];
+    assert_eq!(failure["rank"], 1, "{report:#}");
+    let words = failure["words"].as_str().expect("words");
+    match (&failure["oom"]["logged"], &failure["oom"]["counted"]) {
+        (serde_json::Value::Object(logged), _) => {
+            let line = logged["line"].as_str().expect("a line");
+            assert!(line.contains(&format!("Killed process {}", failure["pid"])), "{line}");
+            assert_eq!(words, "killed by the kernel's OOM killer");
+        }
+        (_, counted) => {
+            assert!(counted["kills"].as_u64().is_some_and(|kills| kills >= 1), "{report:#}");
+            assert!(words.contains("OOM killer"), "{words}");
+        }
+    }
+    assert!(end.stderr.contains("OOM killer"), "{}", end.stderr);
+    assert!(end.stderr.contains("hint: the machine (or the job's cgroup) ran out of memory"));
+    println!("OOM: {} ({})", words, failure["oom"]);
+}
+
+#[test]
+fn a_kill_without_evidence_is_not_called_oom() {
+    let script = "rank 1 [ raise KILL ] wait";
+    let options = ["--nproc", "2", "--json-report", "report.json"];
+    let end = launch(&marker(), &options, script).run().expect_code(137);
+    assert!(report(&end)["failure"]["oom"].is_null());
+    assert!(end.stderr.contains("nvlaunch did not send this SIGKILL"), "{}", end.stderr);
+}

@@ -1,0 +1,81 @@
+//! On a terminal: Ctrl-C at any moment, Ctrl-Z, and `breakpoint()`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::doubles::{fake_rank, marker, none_left, words};
+use crate::harness::{Job, nvlaunch, venv};
+
+const DRIVER: &str = include_str!("pty_driver.py");
+
+/// Runs nvlaunch on a terminal; what it printed and how it ended.
+fn on_terminal(job: Job, steps: &Value, args: &[&str]) -> Value {
+    let (python, driver) = (venv("python"), job.dir.path().join("driver.py"));
+    let job = job.file("driver.py", DRIVER).with(|command| {
+        let mut typist = std::process::Command::new(python);
+        typist.arg(driver).arg(steps.to_string()).arg(nvlaunch()).args(args);
+        typist.current_dir(command.get_current_dir().expect("the job has a folder"));
+        typist.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        typist.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        *command = typist;
+    });
+    let end = job.run_within(Duration::from_secs(40)).expect_code(0);
+    serde_json::from_str(&end.stdout).expect("JSON")
+}
+
+fn double(path: &Path) -> &str {
+    path.to_str().expect("the path is UTF-8")
+}
+
+#[test]
+fn ctrl_c_at_any_moment_ends_with_130_and_leaves_nothing() {
+    let fake = fake_rank();
+    let mut too_early = 0;
+    for step in 0..50u32 {
+        let marker = marker();
+        let delay = f64::from(step) * 0.0012;
+        let steps = json!([{"after": delay}, {"type": "\u{3}"}]);
+        let mut args = vec!["--nproc", "2", "--no-python", double(&fake), &marker, "rank"];
+        args.extend(words("daemon daemon [ wait ] wait"));
+        let end = on_terminal(Job::new(), &steps, &args);
+        // Before nvlaunch listens, Ctrl-C does what it does to every program.
+        let before = end["signal"] == 2;
+        too_early += u32::from(before);
+        assert!(before || end["code"] == 130, "after {delay} s: {end:#}");
+        let output = end["output"].as_str().expect("a text");
+        assert!(!output.contains("failed first"), "after {delay} s: {output}");
+        none_left(&marker, &BTreeSet::new(), Duration::from_millis(500)).expect("nothing is left");
+    }
+    println!("Ctrl-C: 50 moments, {too_early} before nvlaunch listened");
+    assert!(too_early < 40);
+}
+
+#[test]
+fn ctrl_z_stops_the_job_and_it_goes_on() {
+    let fake = fake_rank();
+    let marker = marker();
+    let mut args = vec!["--nproc", "2", "--no-python", double(&fake), &marker, "rank"];
+    args.extend(words("pid read wait"));
+    let steps = json!([
+        {"expect": "pid rank"}, {"expect": "pid rank"}, {"type": "\u{1a}"}, {"stopped": true},
+        {"continue": true}, {"after": 0.1}, {"type": "\u{1a}"}, {"stopped": true},
+        {"continue": true}, {"type": "\u{3}"},
+    ]);
+    let end = on_terminal(Job::new(), &steps, &args);
+    assert_eq!(end["code"], 130, "{end:#}");
+    none_left(&marker, &BTreeSet::new(), Duration::from_millis(500)).expect("nothing is left");
+}
+
+#[test]
+fn a_breakpoint_of_one_rank_works() {
+    let script = "x = 41\nbreakpoint()\nprint('after', x + 1)\n";
+    let steps = json!([
+        {"expect": "(Pdb) "}, {"type": "x = 1\n"}, {"expect": "(Pdb) "}, {"type": "c\n"},
+        {"expect": "after 2"},
+    ]);
+    let end = on_terminal(Job::new().file("script.py", script), &steps, &["script.py"]);
+    assert_eq!(end["code"], 0, "{end:#}");
+}
