@@ -120,27 +120,27 @@ def main():
     load = [os.getloadavg()[0]]
     print(f"{'median of':<34}{'unit':>7}" + "".join(name.rjust(9) for name in COLUMNS), end="")
     print(f"{'x fl.':>6}{'x tr.':>6}")
-    results = []
+    document = {
+        "began": began,
+        "quick": options.quick,
+        "machine": machine() | {"load": load},
+        "versions": versions(),
+        "results": [],
+    }
+    OUT.parent.mkdir(parents=True, exist_ok=True)
     for name in options.only or CASES:
         for result in CASES[name](Config(options.quick), progress):
             progress("")
             result["case"] = name
             result["medians"], result["ratios"] = ratios(result)
-            results.append(result)
+            document["results"].append(result)
             print(row(result), flush=True)
-    load.append(os.getloadavg()[0])
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    document = {
-        "began": began,
-        "quick": options.quick,
-        "machine": machine() | {"load_before_and_after": load},
-        "versions": versions(),
-        "results": results,
-    }
-    OUT.write_text(json.dumps(document, indent=1) + "\n")
+        load.append(os.getloadavg()[0])
+        # After each case, so that a run that is stopped leaves what it has.
+        OUT.write_text(json.dumps(document, indent=1) + "\n")
     print(f"\nx fl.: nvlaunch / floor. x tr.: torchrun / nvlaunch, the floor taken off both\n"
           f"where there is one; for MB/s nvlaunch / torchrun. Load {load[0]:.1f} before,"
-          f" {load[1]:.1f} after.\nAll samples: {OUT.relative_to(ROOT)}")  # fmt: skip
+          f" {load[-1]:.1f} after.\nAll samples: {OUT.relative_to(ROOT)}")  # fmt: skip
 
 
 if __name__ == "__main__":
