@@ -3,3 +3,4 @@
 pub mod error_file;
 pub mod exit;
 pub mod oom;
+pub mod secrets;

@@ -112,15 +112,16 @@ pub fn with_descendants(pids: Vec<i32>) -> Vec<Process> {
     found
 }
 
-/// The command line with single spaces between the words, or the name in brackets.
-pub fn command_line(process: &Process) -> String {
+/// The words of its command line, or its name in brackets.
+pub fn command_line(process: &Process) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
-    let words: Vec<_> = bytes.split(|&b| b == 0).filter(|w| !w.is_empty()).collect();
-    if words.is_empty() {
-        return format!("[{}]", process.name);
-    }
-    let text = String::from_utf8_lossy(&words.join(&b' ')).into_owned();
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let words: Vec<String> = bytes
+        .split(|&b| b == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).chars().map(printable).collect())
+        .collect();
+    if words.is_empty() { vec![format!("[{}]", process.name)] } else { words }
 }
 
 /// The soft limit on file locks of a process (the mark of a run, see `supervise::mark`).

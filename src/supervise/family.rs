@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 use serde::Serialize;
 
 use super::mark::RunMark;
+use crate::diagnose::secrets::redact;
 use crate::host::process::{self, Process};
 
 /// A process that outlived its rank and was ended, or could not be.
@@ -105,7 +106,7 @@ impl Family {
     /// Signals the strays and remembers them by name.
     pub fn end(&mut self, which: Which, signal: Signal) {
         for stray in self.strays(which) {
-            let command = process::command_line(&stray);
+            let command = redact(&process::command_line(&stray));
             if !process::signal_if_same(&stray, signal) {
                 continue;
             }
