@@ -142,10 +142,11 @@ pub fn run(args: impl Iterator<Item = OsString>) -> u8 {
         if let Ok(null) = File::options().write(true).open("/dev/null") {
             let _ = nix::unistd::dup2_stderr(null);
         }
-        end_all(&task, &sessions);
+        // It still lives, writes its report, and carries the mark too.
+        end_all(&task, &sessions, Some(task.parent));
         return exit_code::OK;
     }
-    let ended = end_all(&task, &sessions);
+    let ended = end_all(&task, &sessions, None);
     drop(stop);
     tell(&task, &ended);
     exit_code::OK
@@ -215,8 +216,8 @@ struct Ended {
     stuck: Vec<i32>,
 }
 
-/// Kills whatever carries the mark until two looks in a row find nothing.
-fn end_all(task: &Task, sessions: &[i32]) -> Ended {
+/// Kills whatever carries the mark, but for `spared`, until two looks in a row find nothing.
+fn end_all(task: &Task, sessions: &[i32], spared: Option<i32>) -> Ended {
     let me = i32::try_from(std::process::id()).unwrap_or_default();
     let give_up = Instant::now() + LIMIT;
     let mut known: Vec<(i32, u64)> = Vec::new();
@@ -224,7 +225,7 @@ fn end_all(task: &Task, sessions: &[i32]) -> Ended {
     loop {
         let found: Vec<Process> = process::all_pids()
             .into_iter()
-            .filter(|&pid| pid != me && task.mark.is_on(pid))
+            .filter(|&pid| pid != me && Some(pid) != spared && task.mark.is_on(pid))
             .filter_map(process::look)
             .filter(|p| !p.is_zombie())
             .filter(|p| !task.keep_daemons || sessions.contains(&p.session))
