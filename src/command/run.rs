@@ -130,8 +130,7 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     if let Some(terminal) = &terminal {
         terminal.restore();
     }
-    let stays = folder.stays(&ended.outcome) || !losses.is_none();
-    let run_dir = folder.path().filter(|_| stays).map(Path::to_owned);
+    let run_dir = folder.path().filter(|_| folder.stays(&ended.outcome)).map(Path::to_owned);
     let report = build_report(&plan, &ended, &oom, run_dir, losses, env);
     // With one rank on a terminal its last lines stand right above.
     let repeat = console.direct_terminal.is_none();

@@ -55,5 +55,7 @@ fn a_reader_that_does_not_read_does_not_end_or_hold_the_job() {
     drop(read);
     let end = job.end_within(SOON).expect_code(0);
     assert!(end.stderr.contains("not shown on stdout"), "{}", end.stderr);
+    // The folder of a run that ended well is gone, and is not named.
+    assert!(!end.stderr.contains("run folder") && end.left_in_tmp().is_empty(), "{}", end.stderr);
     none_left(&marker, &BTreeSet::new(), Duration::from_millis(100)).expect("nothing is left");
 }
