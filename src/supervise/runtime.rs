@@ -223,13 +223,14 @@ impl Runtime<'_> {
         self.overslept = timeout.map_or(Duration::ZERO, |t| before.elapsed().saturating_sub(t));
         let count = match waited {
             Ok(count) => count,
-            Err(Errno::EINTR) => {
-                // Before any deadline is looked at: it may be a SIGCONT that came.
-                self.take_signals();
-                0
-            }
+            Err(Errno::EINTR) => 0,
             Err(errno) => return Err(errno.into()),
         };
+        if count == 0 || self.overslept > Duration::ZERO {
+            // Before any deadline is looked at: nvlaunch may have been stopped, and the SIGCONT
+            // that woke it is not among the events where the time ran out meanwhile.
+            self.take_signals();
+        }
         for event in &events[..count] {
             if self.outcome.is_some() {
                 return Ok(());
