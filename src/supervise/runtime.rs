@@ -478,7 +478,8 @@ impl Runtime<'_> {
     fn suspend(&mut self) {
         let stopped = Instant::now();
         self.signal_everything(Signal::STOP);
-        // Whoever took the stop back already will not do so again.
+        // Whoever took the stop back already will not do so again. One that comes between this
+        // look and the stop is lost: the kernel has no "stop unless continued".
         let mut came = self.signals.take();
         if !came.contains(&Incoming::Continued) {
             let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
