@@ -1,5 +1,8 @@
 //! The plain way: ranks start, print, end.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
 use crate::harness::Job;
 
 const ENV: &str = "
@@ -45,4 +48,17 @@ fn a_report_replaces_the_file_that_a_link_leads_to() {
     assert!(end.path("link").is_symlink());
     let text = std::fs::read_to_string(end.path("file")).expect("it is there");
     assert!(text.starts_with('{') && text.ends_with("}\n"), "{text}");
+}
+
+#[test]
+fn what_is_no_utf_8_reaches_the_ranks_byte_for_byte() {
+    let name = OsStr::from_bytes(b"NAME\xff");
+    let value = OsStr::from_bytes(b"\xfe \n=\xfd");
+    // Not through a shell: some drop what is no name to them.
+    let env = Job::new().env(name, value).args(["--no-python", "env", "-0"]).run().expect_code(0);
+    let has = |bytes: &[u8]| env.raw_stdout.windows(bytes.len()).any(|part| part == bytes);
+    assert!(has(b"NAME\xff=\xfe \n=\xfd\0"), "{}", env.stdout);
+    let argument = OsStr::from_bytes(b"arg\xff");
+    let said = Job::new().args(["--no-python", "printf", "%s"]).arg(argument).run().expect_code(0);
+    assert_eq!(said.raw_stdout, b"arg\xff");
 }
