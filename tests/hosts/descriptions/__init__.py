@@ -1,0 +1,1 @@
+"""The hosts of the corpus, in words; ../make.py writes them out."""
