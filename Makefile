@@ -14,6 +14,8 @@ PYTHON ?= python3
 CARGO ?= cargo
 # More arguments, such as: make demo NPROC=4 ARGS="--steps 500"; make test ARGS="plan::"
 NPROC ?= 2
+# make test-all OLDEST=1 also tests with PyTorch 2.0, 5 GB more
+OLDEST ?=
 ARGS ?=
 
 NVLAUNCH := target/release/nvlaunch
@@ -50,7 +52,7 @@ test: venv ## run the tests (with real PyTorch, under 20 minutes on 2 cores)
 
 # A Python that these older versions have no wheels for (exit code 3) is a reason to skip them, and
 # is said; anything else that goes wrong is an error.
-test-all: venv ## run the heavy tests: older PyTorch versions, frameworks (about 12 GB more)
+test-all: venv ## run the heavy tests: older PyTorch versions, frameworks (about 17 GB more)
 	@$(need_cargo)
 	@mkdir -p target; : > $(SKIPPED)
 	@$(MAKE_VENV) .venvs/torch-2.8 requirements-torch-2.8.txt --python 3.11-3.13 \
@@ -59,6 +61,14 @@ test-all: venv ## run the heavy tests: older PyTorch versions, frameworks (about
 	@$(MAKE_VENV) .venvs/torch-2.4 requirements-torch-2.4.txt --python 3.11-3.12 \
 		--size-gb 6 --minutes '2 to 10' || { \
 		[[ $$? == 3 ]] && echo 'torch-2.4' >> $(SKIPPED); }
+	@$(MAKE_VENV) .venvs/torch-2.1 requirements-torch-2.1.txt --python 3.11-3.11 \
+		--size-gb 6 --minutes '2 to 10' || { \
+		[[ $$? == 3 ]] && echo 'torch-2.1' >> $(SKIPPED); }
+	@if [[ -n "$(OLDEST)" ]]; then \
+		$(MAKE_VENV) .venvs/torch-2.0 requirements-torch-2.0.txt --python 3.11-3.11 \
+			--size-gb 5 --minutes '2 to 10' || { \
+			[[ $$? == 3 ]] && echo 'torch-2.0' >> $(SKIPPED); }; \
+	fi
 	@$(MAKE_VENV) .venvs/frameworks requirements-frameworks.txt --python 3.11-3.14 \
 		--size-gb 1 --minutes '1 to 3' --sees .venv
 	@if [[ -d tests/heavy || -f tests/heavy.rs ]]; then \

@@ -11,13 +11,28 @@ pub const ATTEMPT: &str = "NVLAUNCH_ATTEMPT";
 pub const RUN_DIR: &str = "NVLAUNCH_RUN_DIR";
 /// Set for each rank: the version of nvlaunch that started it.
 pub const VERSION: &str = "NVLAUNCH_VERSION";
+/// Set for each rank unless `--preflight off`: the backend that was chosen, or `--backend`.
+pub const BACKEND: &str = "NVLAUNCH_BACKEND";
+/// Read: the folder that preflight takes for `/`, below `--sysroot`.
+pub const SYSROOT: &str = "NVLAUNCH_SYSROOT";
 /// Read: the level of the developers' log on stderr (`error` … `trace`); off by default.
 pub const LOG: &str = "NVLAUNCH_LOG";
+
+/// Read: the file that the probe loads in place of `libnvidia-ml.so.1`; for tests.
+pub const NVML_LIB: &str = "NVLAUNCH_NVML_LIB";
+/// Read, and added to for the NVML probe alone: libraries that the dynamic linker loads first.
+pub const LD_PRELOAD: &str = "LD_PRELOAD";
 
 /// Read: the interpreter of the ranks, as for torchrun; below `--python`.
 pub const PYTHON_EXEC: &str = "PYTHON_EXEC";
 /// Read: the active virtual environment, whose interpreter the ranks get.
 pub const VIRTUAL_ENV: &str = "VIRTUAL_ENV";
+/// Read: the active environment of conda, whose packages preflight looks at.
+pub const CONDA_PREFIX: &str = "CONDA_PREFIX";
+/// Read: folders of packages that come before the interpreter's own.
+pub const PYTHONPATH: &str = "PYTHONPATH";
+/// Read: where the user's own packages and settings of NCCL are.
+pub const HOME: &str = "HOME";
 /// Read: where programs without a slash in their name are.
 pub const PATH: &str = "PATH";
 /// Read: the time to end in, in seconds, below `--shutdown-timeout` and its `PET_*` variable.
@@ -57,9 +72,9 @@ pub const ROLE_RANK: &str = "ROLE_RANK";
 pub const ROLE_WORLD_SIZE: &str = "ROLE_WORLD_SIZE";
 /// Set for each rank: `--role`.
 pub const ROLE_NAME: &str = "ROLE_NAME";
-/// Set for each rank: where rank 0 is.
+/// Set for each rank: where the store is.
 pub const MASTER_ADDR: &str = "MASTER_ADDR";
-/// Set for each rank: where rank 0 serves the store; another one for each attempt.
+/// Set for each rank: the store's port; another one for each attempt unless one was asked for.
 pub const MASTER_PORT: &str = "MASTER_PORT";
 /// Set for each rank: the number of this attempt, as torchrun counts it.
 pub const RESTART_COUNT: &str = "TORCHELASTIC_RESTART_COUNT";
@@ -67,7 +82,7 @@ pub const RESTART_COUNT: &str = "TORCHELASTIC_RESTART_COUNT";
 pub const MAX_RESTARTS: &str = "TORCHELASTIC_MAX_RESTARTS";
 /// Set for each rank: the id of the run; `PyTorch` knows by it that a launcher started it.
 pub const TORCH_RUN_ID: &str = "TORCHELASTIC_RUN_ID";
-/// Set for each rank to `False`: rank 0 serves the store itself.
+/// Set for each rank: `True` where nvlaunch serves the store, `False` where rank 0 does.
 pub const USE_AGENT_STORE: &str = "TORCHELASTIC_USE_AGENT_STORE";
 /// Set for each rank: `--signals-to-handle`.
 pub const SIGNALS_TO_HANDLE: &str = "TORCHELASTIC_SIGNALS_TO_HANDLE";

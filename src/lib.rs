@@ -6,6 +6,8 @@
 //! Left of each arrow the world is read, right of it values are computed. `ARCHITECTURE.md` has
 //! the map and the invariants.
 
+#![forbid(unsafe_code)]
+
 pub mod cli;
 pub mod command;
 pub mod diagnose;
@@ -13,8 +15,12 @@ pub mod env_vars;
 pub mod error;
 pub mod exit_code;
 pub mod host;
+pub mod layout;
 pub mod logs;
 pub mod plan;
+pub mod preflight;
+pub mod probe;
 pub mod report;
 pub mod settings;
+pub mod store;
 pub mod supervise;

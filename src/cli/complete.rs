@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 
+use clap::{Arg, ArgAction, Command, ValueHint};
 use clap_complete::Shell;
 
 use super::CliError;
@@ -19,10 +20,28 @@ pub(super) fn script(shell: &OsStr) -> Result<String, CliError> {
         Some("powershell") => Shell::PowerShell,
         _ => return Err(CliError::UnknownShell { shell: shell.to_string_lossy().into_owned() }),
     };
-    let hint = |id: &'static str, hint| clap::Arg::new(id).value_hint(hint);
-    let mut command = super::command()
-        .arg(hint("script", clap::ValueHint::FilePath))
-        .arg(hint("args", clap::ValueHint::AnyPath).num_args(0..).trailing_var_arg(true));
+    let hint = |id: &'static str, hint| Arg::new(id).value_hint(hint);
+    let launch = || {
+        super::command()
+            .arg(hint("script", ValueHint::FilePath))
+            .arg(hint("args", ValueHint::AnyPath).num_args(0..).trailing_var_arg(true))
+    };
+    let list = Arg::new("list").long("list").action(ArgAction::SetTrue).help("All findings");
+    let topics = super::SUBCOMMANDS.iter().filter(|word| **word != "help");
+    let mut command = launch().disable_help_subcommand(true).subcommands([
+        launch().name("run").about("Start a job").version(None::<&str>),
+        super::preflight::command().about("Whether this machine can train"),
+        Command::new("explain")
+            .about("What a finding means")
+            .arg(list)
+            .arg(hint("code", ValueHint::Other)),
+        Command::new("replay")
+            .about("Check the recorded decisions of a run")
+            .arg(hint("file", ValueHint::FilePath)),
+        Command::new("help")
+            .about("Help on a subcommand")
+            .arg(Arg::new("topic").value_parser(topics.copied().collect::<Vec<_>>())),
+    ]);
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, "nvlaunch", &mut text);
     String::from_utf8(text).map_err(|error| CliError::Other { message: error.to_string() })

@@ -20,7 +20,7 @@ pub enum CliError {
         option: String,
         /// The nearest one that exists.
         nearest: Option<String>,
-        /// Whose options were looked through: `run` or `replay`.
+        /// Whose options were looked through: `run`, `preflight`, …
         command: &'static str,
     },
     /// An option at the end of the options, or before another option, that needs a value.
@@ -37,15 +37,26 @@ pub enum CliError {
         /// As typed.
         value: String,
     },
-    /// A word too many after `replay FILE`.
+    /// A word too many, as after `replay FILE`.
     #[error("unexpected word `{word}`")]
     UnexpectedWord {
         /// As typed.
         word: String,
+        /// The subcommand.
+        command: &'static str,
     },
     /// `replay` alone.
     #[error("no file to replay\nusage: nvlaunch replay FILE")]
     ReplayFile,
+    /// `explain` alone.
+    #[error("no finding to explain\nusage: nvlaunch explain CODE")]
+    ExplainCode,
+    /// An option of `preflight` that asks for this machine, with facts of another.
+    #[error("{option} and --facts exclude each other")]
+    WithFacts {
+        /// Its spelling with hyphens.
+        option: &'static str,
+    },
     /// `help WORD` for a word that is no subcommand.
     #[error("there is no help on `{word}`")]
     UnknownTopic {
@@ -80,12 +91,32 @@ impl Explain for CliError {
                 format!("a value that starts with a hyphen is written `{option}=VALUE`")
             }
             Self::UnexpectedValue { option, .. } => format!("write `{option}` alone"),
-            Self::UnexpectedWord { .. } => "usage: nvlaunch replay FILE".to_owned(),
-            Self::UnknownTopic { .. } => "there is help on `run` and `replay`".to_owned(),
-            Self::UnknownShell { .. } => format!("there are {}", super::SHELLS.join(", ")),
-            Self::UnknownOption { .. } | Self::ReplayFile => {
-                "`nvlaunch replay --help` says more".to_owned()
+            Self::UnexpectedWord { command: "preflight", .. } => {
+                "preflight starts nothing; a script of that name is run by `nvlaunch run preflight`"
+                    .to_owned()
             }
+            Self::UnexpectedWord { command: "explain", .. } => {
+                "usage: nvlaunch explain CODE, or nvlaunch explain --list".to_owned()
+            }
+            Self::UnexpectedWord { .. } => "usage: nvlaunch replay FILE".to_owned(),
+            Self::UnknownTopic { word } => {
+                let topics = super::SUBCOMMANDS.iter().copied().filter(|word| *word != "help");
+                match crate::settings::values::nearest(word, topics) {
+                    Some(near) => format!("did you mean `nvlaunch help {near}`?"),
+                    None => {
+                        "there is help on `run`, `preflight`, `explain` and `replay`".to_owned()
+                    }
+                }
+            }
+            Self::ExplainCode => "`nvlaunch explain --list` lists the codes".to_owned(),
+            Self::WithFacts { .. } => {
+                "with --facts nothing of this machine is read: leave one of them out".to_owned()
+            }
+            Self::UnknownShell { .. } => format!("there are {}", super::SHELLS.join(", ")),
+            Self::UnknownOption { command, .. } => {
+                format!("`nvlaunch {command} --help` says more")
+            }
+            Self::ReplayFile => "`nvlaunch replay --help` says more".to_owned(),
             Self::NoScript | Self::Other { .. } => "`nvlaunch --help` lists the options".to_owned(),
         })
     }
@@ -95,8 +126,12 @@ impl Explain for CliError {
     }
 }
 
-/// What clap's refusal means; `help` is the text for `--help`.
-pub(super) fn from_clap(error: &clap::Error, help: fn() -> String) -> Result<Invocation, CliError> {
+/// What clap's refusal of a subcommand's options means; `help` is the text for `--help`.
+pub(super) fn from_clap(
+    error: &clap::Error,
+    command: &'static str,
+    help: fn() -> String,
+) -> Result<Invocation, CliError> {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         _ => None,
@@ -113,10 +148,12 @@ pub(super) fn from_clap(error: &clap::Error, help: fn() -> String) -> Result<Inv
                 concat!("nvlaunch ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
             ));
         }
-        ErrorKind::UnknownArgument => CliError::UnknownOption {
-            option: option(),
-            nearest: context(ContextKind::SuggestedArg),
-            command: "run",
+        ErrorKind::UnknownArgument => match option() {
+            word if !word.starts_with('-') => CliError::UnexpectedWord { word, command },
+            option => {
+                let nearest = context(ContextKind::SuggestedArg);
+                CliError::UnknownOption { option, nearest, command }
+            }
         },
         ErrorKind::InvalidValue | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
             CliError::MissingValue { option: option() }

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 
 use clap::Arg;
 
-/// No line of the help is wider.
-const WIDTH: usize = 80;
+use crate::layout::{WIDTH, wrap};
+
 /// The column where the texts start.
 const TEXT: usize = 30;
 
@@ -19,6 +19,8 @@ Usage:
   nvlaunch [run] [options] script.py [args...]
   nvlaunch [run] [options] -m package.module [args...]
   nvlaunch [run] [options] --no-python program [args...]
+  nvlaunch preflight [options]
+  nvlaunch explain CODE
   nvlaunch replay FILE
 
 Everything after the script is the script's own. Options may be spelled with
@@ -28,9 +30,42 @@ PET_* variables, as in PET_NPROC_PER_NODE=8.
 
 /// The help of nvlaunch and of `nvlaunch run`.
 pub(super) fn run() -> String {
-    let mut command = super::command();
+    options(super::command(), HEAD)
+}
+
+const PREFLIGHT: &str = "\
+Says whether this machine can train, and why not. It starts nothing.
+
+Usage:
+  nvlaunch preflight [options]
+
+A launch looks in the same way before it starts ranks, and is refused where an
+error is found. The exit code is 0 where a launch would start, 69 where it
+would be refused. `nvlaunch explain CODE` says more about a finding.
+";
+
+/// The help of `nvlaunch preflight`.
+pub(super) fn preflight() -> String {
+    options(super::preflight::command(), PREFLIGHT)
+}
+
+/// The help of `nvlaunch explain`.
+pub(super) fn explain() -> String {
+    "\
+Says what a finding of preflight means, how it is recognised and what helps.
+
+Usage:
+  nvlaunch explain CODE
+  nvlaunch explain --list
+
+CODE is the code of a finding, as in NVL001, or its name.
+"
+    .to_owned()
+}
+
+fn options(mut command: clap::Command, head: &str) -> String {
     command.build();
-    let mut text = HEAD.to_owned();
+    let mut text = head.to_owned();
     let mut heading = None;
     for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
         let of_arg = arg.get_help_heading().unwrap_or("Other");
@@ -84,21 +119,4 @@ fn option(text: &mut String, arg: &Arg) {
         let _ = writeln!(text, "{line:TEXT$}{piece}");
         line.clear();
     }
-}
-
-/// Breaks a text into lines of at most `width` characters, at spaces.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last_mut().expect("there is always a line");
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= width {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines
 }

@@ -15,6 +15,7 @@ mod complete;
 mod error;
 mod help;
 mod options;
+mod preflight;
 pub mod split;
 #[cfg(test)]
 mod tests;
@@ -27,8 +28,12 @@ use clap::FromArgMatches as _;
 pub use complete::SHELLS;
 pub use error::CliError;
 pub use options::{RunArgs, Words, command};
+pub use preflight::{Explained, PreflightArgs};
 
 use crate::settings::env::Env;
+
+/// The words that are subcommands where they stand first.
+pub const SUBCOMMANDS: &[&str] = &["run", "preflight", "explain", "replay", "help"];
 
 /// What nvlaunch was asked to do.
 #[derive(Debug)]
@@ -40,6 +45,10 @@ pub enum Invocation {
         /// The recorded events.
         file: PathBuf,
     },
+    /// Judge the machine, and start nothing.
+    Preflight(Box<PreflightArgs>),
+    /// Say what a finding of preflight means.
+    Explain(Explained),
     /// Print this on stdout and end well: help, version, completion script.
     Print(String),
 }
@@ -56,6 +65,8 @@ pub fn parse(argv: Vec<OsString>, _env: &Env) -> Result<Invocation, CliError> {
             run(words)
         }
         Some("replay") => replay(&words[1..]),
+        Some("preflight") => preflight::preflight(&words[1..]),
+        Some("explain") => preflight::explain(&words[1..]),
         Some("help") => help(&words[1..]),
         _ => run(words),
     }
@@ -70,7 +81,7 @@ fn run(mut words: Vec<OsString>) -> Result<Invocation, CliError> {
 
     let matches = match command.try_get_matches_from_mut(words) {
         Ok(matches) => matches,
-        Err(error) => return error::from_clap(&error, help::run),
+        Err(error) => return error::from_clap(&error, "run", help::run),
     };
     let mut args = RunArgs::from_arg_matches(&matches)
         .map_err(|error| CliError::Other { message: error.to_string() })?;
@@ -96,7 +107,8 @@ fn replay(words: &[OsString]) -> Result<Invocation, CliError> {
         }
         [file] => Ok(Invocation::Replay { file: PathBuf::from(file) }),
         [_, word, ..] => {
-            Err(CliError::UnexpectedWord { word: word.to_string_lossy().into_owned() })
+            let word = word.to_string_lossy().into_owned();
+            Err(CliError::UnexpectedWord { word, command: "replay" })
         }
     }
 }
@@ -106,6 +118,8 @@ fn help(words: &[OsString]) -> Result<Invocation, CliError> {
     match topic.as_deref() {
         None | Some("run" | "-h" | "--help" | "help") => Ok(Invocation::Print(help::run())),
         Some("replay") => Ok(Invocation::Print(help::replay())),
+        Some("preflight") => Ok(Invocation::Print(help::preflight())),
+        Some("explain") => Ok(Invocation::Print(help::explain())),
         Some(word) => Err(CliError::UnknownTopic { word: word.to_owned() }),
     }
 }

@@ -32,6 +32,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "PORT", help_heading = SHAPE)]
     pub master_port: Option<OsString>,
 
+    /// Who serves the store at MASTER_PORT where the ranks meet: nvlaunch, or rank0 as PyTorch does
+    /// by itself [default: nvlaunch]
+    #[arg(long, value_name = "WHO", help_heading = SHAPE, value_parser = Words(STORES))]
+    pub store: Option<OsString>,
+    /// Say who is missing when init_process_group has not ended after this time; 0 is never
+    /// [default: 30s]
+    #[arg(long, value_name = "TIME", help_heading = ENDS)]
+    pub init_report_after: Option<OsString>,
+
     /// Run a module, as `python -m` does; its name stands in place of the script
     #[arg(short, long, help_heading = PROGRAM)]
     pub module: bool,
@@ -95,6 +104,20 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE", help_heading = OUTPUT, value_hint = clap::ValueHint::FilePath)]
     pub json_report: Option<OsString>,
 
+    /// Look at the machine first: auto, full (which also starts CUDA) or off [default: auto]
+    #[arg(long, value_name = "MODE", help_heading = PREFLIGHT, value_parser = Words(PREFLIGHTS))]
+    pub preflight: Option<OsString>,
+    /// Start although preflight found that the job cannot work
+    #[arg(long, help_heading = PREFLIGHT)]
+    pub force: bool,
+    /// Backend for torch.distributed, used or refused; the ranks see it as NVLAUNCH_BACKEND
+    /// [default: what fits the devices]
+    #[arg(long, value_name = "NAME", help_heading = PREFLIGHT, value_parser = Words(BACKENDS))]
+    pub backend: Option<OsString>,
+    /// Folder to take for / where preflight looks [default: $NVLAUNCH_SYSROOT, else /]
+    #[arg(long, value_name = "DIR", help_heading = PREFLIGHT, value_hint = clap::ValueHint::DirPath)]
+    pub sysroot: Option<OsString>,
+
     /// One node, a free port; what happens anyway
     #[arg(long, help_heading = TORCHRUN)]
     pub standalone: bool,
@@ -152,12 +175,18 @@ const SHAPE: &str = "Shape of the job";
 const PROGRAM: &str = "What each rank runs";
 const ENDS: &str = "Failures and ends";
 const OUTPUT: &str = "Output";
+const PREFLIGHT: &str = "Preflight";
 const TORCHRUN: &str = "Accepted from torchrun, for one node";
 const IGNORED: &str = "Accepted from torchrun, without effect";
 
 const NUMA: &[&str] = &["node", "socket", "exclusive", "core-complex"];
 const SCOPES: &[&str] = &["rank", "group"];
 const STDIN: &[&str] = &["auto", "none", "0"];
+const PREFLIGHTS: &[&str] = &["auto", "full", "off"];
+/// Backends that completion offers; others are taken too.
+pub(super) const BACKENDS: &[&str] =
+    &["nccl", "gloo", "mpi", "ucc", "xccl", "hccl", "eccl", "cncl", "mccl"];
+const STORES: &[&str] = &["nvlaunch", "rank0"];
 const START_METHODS: &[&str] = &["spawn", "fork", "forkserver"];
 
 /// Any text, with words that completion offers. What is right is decided with the other layers.
@@ -183,14 +212,19 @@ impl TypedValueParser for Words {
 
 /// The options as clap knows them, without the script.
 pub fn command() -> Command {
-    let command = Command::new("nvlaunch")
-        .version(env!("CARGO_PKG_VERSION"))
+    let command = Command::new("nvlaunch").version(env!("CARGO_PKG_VERSION"));
+    house_style(RunArgs::augment_args(command))
+}
+
+/// How every command reads its options.
+pub(super) fn house_style(command: Command) -> Command {
+    let command = command
         .no_binary_name(true)
         // As with argparse, the last of several wins.
         .args_override_self(true)
         .disable_colored_help(true)
         .color(clap::ColorChoice::Never);
-    RunArgs::augment_args(command).mut_args(|arg| {
+    command.mut_args(|arg| {
         let arg = match arg.get_long() {
             // C4
             Some(long) if long.contains('-') => {

@@ -82,6 +82,8 @@ fn the_script_begins_where_the_options_end() {
         "--json-report r.json | t.py r.json",
         "--signals-to-handle SIGTERM,SIGUSR1 | t.py",
         "--shutdown-timeout 5m | t.py",
+        "--preflight off --sysroot /host | t.py --force",
+        "--force --backend=gloo | t.py",
         "--print-completion bash | t.py",
         "-h | t.py",
         "-V | t.py",
@@ -132,6 +134,9 @@ fn the_last_of_several_wins() {
 fn only_the_first_word_is_a_subcommand() {
     assert_eq!(run_args("run plan").script, Some("plan".into()));
     assert_eq!(run_args("run run x").script, Some("run".into()));
+    assert_eq!(run_args("run preflight").script, Some("preflight".into()));
+    assert_eq!(run_args("./explain x").script, Some("./explain".into()));
+    assert_eq!(run_args("--nproc 2 preflight").script, Some("preflight".into()));
     assert_eq!(run_args("--nproc 2 run t.py").script, Some("run".into()));
     assert_eq!(run_args("./run t.py").script, Some("./run".into()));
     assert_eq!(run_args("-- replay f").script, Some("replay".into()));
@@ -165,9 +170,15 @@ fn a_wrong_option_is_said_with_the_nearest_one() {
         ("--redirect 3 t.py", "--redirects"),
         ("--standalon t.py", "--standalone"),
         ("--max-restart 3 t.py", "--max-restarts"),
+        ("--prefligt off t.py", "--preflight"),
+        ("--backnd nccl t.py", "--backend"),
+        ("preflight --jsn", "--json"),
+        ("preflight --fact-out f", "--facts-out"),
+        ("preflight --nproc_per_nod=2", "--nproc_per_node"),
+        ("explain --lst", "--list"),
     ];
     for (line, nearest) in near {
-        let typed = line.split([' ', '=']).next().unwrap_or_default();
+        let typed = line.split([' ', '=']).find(|word| word.starts_with('-')).unwrap_or_default();
         let expected =
             format!("nvlaunch: unexpected option `{typed}`\nhint: did you mean `{nearest}`?\n");
         assert_eq!(message(line), expected);
@@ -179,8 +190,23 @@ fn what_is_wrong_is_said() {
     let lines = ["", "--nproc", "--log-dir --tee 3 t.py", "--standalone=1 t.py", "-x t.py"];
     let more =
         ["-mx t", "replay", "replay a b", "replay --x", "help foo", "--print-completion tcsh"];
-    let said =
-        lines.iter().chain(&more).map(|line| format!("$ nvlaunch {line}\n{}", message(line)));
+    let of_preflight = [
+        "preflight train.py",
+        "preflight --json=1",
+        "preflight --facts",
+        "preflight --facts f --sysroot /x",
+        "preflight --facts f --full",
+        "explain",
+        "explain NVL001 NVL002",
+        "explain --list NVL001",
+        "explain --x",
+        "help preflght",
+    ];
+    let said = lines
+        .iter()
+        .chain(&more)
+        .chain(&of_preflight)
+        .map(|line| format!("$ nvlaunch {line}\n{}", message(line)));
     let said = said.collect::<Vec<_>>().concat();
     insta::assert_snapshot!(said);
 }
@@ -196,6 +222,45 @@ fn help_is_80_columns_wide_at_most() {
     insta::assert_snapshot!(help);
 }
 
+#[test]
+fn the_help_of_preflight() {
+    let preflight = printed("preflight --help");
+    for same in ["preflight -h", "help preflight", "preflight --json -h"] {
+        assert_eq!(printed(same), preflight, "{same}");
+    }
+    let explain = printed("explain --help");
+    for same in ["explain -h", "help explain"] {
+        assert_eq!(printed(same), explain, "{same}");
+    }
+    let both = preflight + "\n" + &explain;
+    assert!(both.lines().all(|line| line.chars().count() <= 80), "{both}");
+    insta::assert_snapshot!(both);
+}
+
+#[test]
+fn words_become_what_preflight_and_explain_are_asked_for() {
+    let line = "preflight --nproc 8 --backend nccl --python py --full --sysroot /host --json \
+                --facts_out f.json";
+    let Ok(Invocation::Preflight(args)) = parse_line(line) else { panic!("{line}") };
+    let expected = PreflightArgs {
+        nproc_per_node: Some("8".into()),
+        backend: Some("nccl".into()),
+        python: Some("py".into()),
+        full: true,
+        sysroot: Some("/host".into()),
+        facts: None,
+        json: true,
+        facts_out: Some("f.json".into()),
+    };
+    assert_eq!(*args, expected);
+    let explained = |line: &str| match parse_line(line) {
+        Ok(Invocation::Explain(what)) => what,
+        other => panic!("{line}: {other:?}"),
+    };
+    assert_eq!(explained("explain --list"), Explained::List);
+    assert_eq!(explained("explain nvl001"), Explained::Code("nvl001".to_owned()));
+}
+
 /// The texts name the defaults, and the defaults are those of the file.
 #[test]
 fn the_help_says_the_defaults_of_the_file() {
@@ -207,10 +272,13 @@ fn the_help_says_the_defaults_of_the_file() {
         ("--role", &defaults.geometry.role),
         ("--master-addr", &defaults.geometry.master_addr),
         ("--master-port", &defaults.geometry.master_port),
+        ("--store", &defaults.store.host),
+        ("--init-report-after", &defaults.store.init_report_after),
         ("--max-restarts", &defaults.restart.max_restarts),
         ("--shutdown-timeout", &defaults.shutdown.timeout),
         ("--signal-scope", &defaults.shutdown.signal_scope),
         ("--signals-to-handle", &defaults.shutdown.signals_to_handle),
+        ("--preflight", &defaults.preflight.mode),
         ("--stdin", &defaults.input.stdin),
         ("--redirects", &defaults.logs.redirects),
         ("--tee", &defaults.logs.tee),
@@ -230,7 +298,9 @@ fn version_and_completion_are_printed() {
     assert_eq!(printed("--nproc 2 -V t.py"), version);
     for shell in SHELLS {
         let script = printed(&format!("--print-completion {shell}"));
-        assert!(script.contains("nproc-per-node"), "{shell}");
+        for word in ["nproc-per-node", "facts-out", "explain"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
     }
 }
 

@@ -1,8 +1,12 @@
-//! One module for each subcommand; the hidden ones (`__rank`, `__keeper`) stand in
-//! [`crate::supervise`].
+//! One module for each subcommand; the hidden ones (`__rank`, `__keeper`, `__probe`) stand
+//! in [`crate::supervise`] and [`crate::probe`].
 
+mod explain;
+mod facts_file;
 mod folder;
+mod out_file;
 mod output;
+mod preflight;
 mod replay;
 mod run;
 mod terminal;
@@ -13,6 +17,7 @@ pub use output::eprint;
 
 use crate::cli::{self, Invocation};
 use crate::error::{BoxError, render};
+use crate::probe;
 use crate::settings::env::Env;
 use crate::supervise::{keeper, shim};
 
@@ -22,6 +27,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     match argv.get(1).and_then(|word| word.to_str()) {
         Some(shim::SUBCOMMAND) => return shim::run(argv.into_iter().skip(2)),
         Some(keeper::SUBCOMMAND) => return keeper::run(argv.into_iter().skip(2)),
+        Some(probe::SUBCOMMAND) => return probe::run(argv.into_iter().skip(2)),
         _ => {}
     }
     let env = Env::snapshot();
@@ -29,6 +35,8 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     let result =
         cli::parse(argv, &env).map_err(BoxError::from).and_then(|invocation| match invocation {
             Invocation::Run(options) => run::run(&options, &env),
+            Invocation::Preflight(options) => preflight::preflight(&options, &env),
+            Invocation::Explain(what) => explain::explain(&what),
             Invocation::Replay { file } => replay::replay(&file),
             Invocation::Print(text) => Ok(output::print(&text)),
         });

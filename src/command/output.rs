@@ -21,7 +21,7 @@ pub fn print(text: &str) -> u8 {
     }
 }
 
-/// Writes to stderr, in one piece; waits no longer than [`PATIENCE`] for a reader that is stuck.
+/// Writes to stderr, in one piece; waits no longer than `PATIENCE` for a reader that is stuck.
 pub fn eprint(text: &str) {
     let text = text.to_owned();
     let (done, is_done) = mpsc::channel();

@@ -1,14 +1,15 @@
 //! `nvlaunch [run] …`: from the command line to the exit code.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::folder::{self, RunFolder};
-use super::output;
+use super::folder::RunFolder;
+use super::preflight::{self, Preflight};
 use super::terminal::Terminal;
+use super::{out_file, output};
 use crate::cli::RunArgs;
 use crate::diagnose::error_file::{self, ScriptError};
 use crate::diagnose::exit::Exit;
@@ -21,10 +22,11 @@ use crate::plan::{self, Plan};
 use crate::report::{self, Report, text};
 use crate::settings;
 use crate::settings::env::Env;
-use crate::settings::spec::LogSpec;
+use crate::settings::spec::{LaunchSpec, LogSpec};
+use crate::store::Limits;
 use crate::supervise::event::Policy;
 use crate::supervise::mark::RunMark;
-use crate::supervise::port::HeldPort;
+use crate::supervise::meeting::Meeting;
 use crate::supervise::runtime::{self, Ended, Job};
 use crate::supervise::signals::Signals;
 
@@ -32,6 +34,11 @@ use crate::supervise::signals::Signals;
 const HURRIED_GRACE: Duration = Duration::from_secs(5);
 /// After KILL, until a process counts as stuck; as long as torch 2.13 and later wait.
 const REAP_LIMIT: Duration = Duration::from_secs(30);
+/// Where `/proc/meminfo` does not say it.
+const ASSUMED_MEMORY: u64 = 8 << 30;
+/// Connections of a rank to the store, as far as they have room: one for each of a few process
+/// groups and watchdogs, and for processes that it starts.
+const CLIENTS_PER_RANK: u64 = 16;
 /// How long the console and the files may take at the end.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
@@ -75,19 +82,24 @@ impl Explain for RunError {
 pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     let spec = settings::resolve(args, env)?;
     let facts = host::gather(Path::new("/"), env, &spec)?;
-    let plan = plan::decide(&spec, &facts)?;
+    plan::check(&spec, &facts)?;
+    let preflight = preflight::before_launch(&spec, &facts, env)?;
+    let said = preflight.as_ref().and_then(|preflight| preflight.said(&spec));
+    if preflight.as_ref().is_some_and(|preflight| preflight.refuses(&spec)) {
+        output::eprint(&said.unwrap_or_default());
+        return Ok(exit_code::UNAVAILABLE);
+    }
+    let plan = plan::decide(&spec, &facts, preflight.as_ref().map(|p| &p.judgement))?;
     if let Some(path) = &spec.json_report {
-        check_report(path)?;
+        let error = |source| RunError::Report { path: path.clone(), source };
+        out_file::check(path).map_err(error)?;
     }
     let at_start = Dispositions::of("self").unwrap_or_default();
     let signals = Signals::listen(&spec.extra_end_signals, at_start)
         .map_err(|source| RunError::System { source })?;
-    let port = match plan.master_port {
-        Some(port) => Some(HeldPort::hold(port).map_err(|source| RunError::Port { port, source })?),
-        None => None,
-    };
-    let folder = RunFolder::make(&spec.logs, &plan.run_id)?;
     let open_files = raise_open_files(plan.ranks.len());
+    let meeting = meeting(&spec, &plan)?;
+    let folder = RunFolder::make(&spec.logs, &plan.run_id)?;
     let oom = OomWatch::begin(Path::new("/"));
     let console = console(&plan, &spec.logs);
     let mut logs = Logs::start(LogConfig {
@@ -102,6 +114,9 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
         run_dir: folder.path().map(Path::to_owned),
         console,
     })?;
+    if let Some(said) = said {
+        logs.say(said.as_bytes());
+    }
     for note in &plan.notes {
         logs.say(format!("nvlaunch: note: {note}\n").as_bytes());
     }
@@ -121,7 +136,7 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
         mark: RunMark::new(plan.launch_id.clone()),
         run_dir: folder.path().map(Path::to_owned),
         open_files,
-        port,
+        meeting,
     };
     let terminal = console.direct_terminal.and_then(|_| Terminal::remember());
     let ended =
@@ -131,7 +146,7 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
         terminal.restore();
     }
     let run_dir = folder.path().filter(|_| folder.stays(&ended.outcome)).map(Path::to_owned);
-    let report = build_report(&plan, &ended, &oom, run_dir, losses, env);
+    let report = build_report(&plan, &ended, &oom, run_dir, losses, env, preflight.as_ref());
     // With one rank on a terminal its last lines stand right above.
     let repeat = console.direct_terminal.is_none();
     let text = text::render(&report, repeat);
@@ -148,6 +163,16 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     Ok(report.exit_code)
 }
 
+/// Binds the port where the ranks meet.
+fn meeting(spec: &LaunchSpec, plan: &Plan) -> Result<Meeting, RunError> {
+    let memory = host::limits::memory(Path::new("/")).unwrap_or(ASSUMED_MEMORY);
+    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    let own = plan::OWN_FILES + plan::FILES_PER_RANK * plan.ranks.len() as u64;
+    let limits = Limits::new(memory, files.saturating_sub(own));
+    Meeting::prepare(plan.store.clone(), plan.master_port, spec.init_report_after, limits)
+        .map_err(|source| RunError::Port { port: plan.master_port.unwrap_or(0), source })
+}
+
 fn build_report(
     plan: &Plan,
     ended: &Ended,
@@ -155,6 +180,7 @@ fn build_report(
     run_dir: Option<PathBuf>,
     losses: Losses,
     env: &Env,
+    preflight: Option<&Preflight>,
 ) -> Report {
     let suspect = ended.core.attempt().suspect.map(|rank| rank as usize);
     let record = suspect.map(|rank| &ended.core.attempt().ranks[rank]);
@@ -176,6 +202,7 @@ fn build_report(
             script_error: script_error.map(|(error, _): (ScriptError, _)| error),
             run_dir,
             losses: Some(losses).filter(|losses| !losses.is_none()),
+            preflight: preflight.map(|preflight| (&preflight.judgement).into()),
         },
     )
 }
@@ -242,7 +269,8 @@ fn host_name() -> String {
 
 /// Makes room for the ranks' pipes; the limit that the ranks shall have, where it was changed.
 fn raise_open_files(ranks: usize) -> Option<u64> {
-    let needed = plan::OWN_FILES + plan::FILES_PER_RANK * ranks as u64;
+    let per_rank = plan::FILES_PER_RANK + CLIENTS_PER_RANK;
+    let needed = plan::OWN_FILES + per_rank * ranks as u64;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     if soft >= needed {
         return None;
@@ -251,49 +279,8 @@ fn raise_open_files(ranks: usize) -> Option<u64> {
     Some(soft)
 }
 
-/// A report that cannot be written is said before the job, not after it.
-fn check_report(path: &Path) -> Result<(), RunError> {
-    if is_special(path) {
-        return Ok(());
-    }
-    let made = tempfile::NamedTempFile::new_in(folder_of(&report_file(path)));
-    let error = |source| RunError::Report { path: path.to_owned(), source };
-    if path.is_dir() {
-        return Err(error(std::io::Error::from(std::io::ErrorKind::IsADirectory)));
-    }
-    made.map(drop).map_err(|source| error(folder::system_error(source)))
-}
-
-/// A device, a pipe and an open file (`/dev/stdout`) are written to; a file is replaced whole.
-fn is_special(path: &Path) -> bool {
-    // `/dev/stdout` is a link, and may lead to a regular file that holds the ranks' output.
-    let link = path.read_link().unwrap_or_default();
-    let is_open_file = |path: &Path| path.starts_with("/proc") || path.starts_with("/dev/fd");
-    is_open_file(path)
-        || is_open_file(&link)
-        || path.metadata().is_ok_and(|m| !m.is_file() && !m.is_dir())
-}
-
-/// Where a report is made: a link stays, and what it leads to is replaced.
-fn report_file(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 fn write_report(path: &Path, report: &Report) -> std::io::Result<()> {
     let mut json = serde_json::to_vec_pretty(report)?;
     json.push(b'\n');
-    if is_special(path) {
-        return std::fs::OpenOptions::new().append(true).open(path)?.write_all(&json);
-    }
-    let path = &report_file(path);
-    let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder_of(path))?;
-    file.write_all(&json)?;
-    file.persist(path)?;
-    Ok(())
+    out_file::write(path, &json)
 }

@@ -2,5 +2,6 @@
 
 pub mod error_file;
 pub mod exit;
+pub mod missing;
 pub mod oom;
 pub mod secrets;

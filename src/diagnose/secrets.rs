@@ -35,7 +35,8 @@ pub fn redact<S: AsRef<str>>(words: &[S]) -> String {
     shown.join(" ")
 }
 
-fn is_secret(name: &str) -> bool {
+/// Whether the value of something with that name is kept back.
+pub fn is_secret(name: &str) -> bool {
     // A name, not a sentence: `python -c "print(token == 3)"` is a program.
     if name.contains(char::is_whitespace) {
         return false;
@@ -47,7 +48,7 @@ fn is_secret(name: &str) -> bool {
 }
 
 /// `https://user:password@host` without the password.
-fn without_password(word: &str) -> String {
+pub fn without_password(word: &str) -> String {
     let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
     let (place, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     match place.rsplit_once('@') {

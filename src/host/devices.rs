@@ -4,76 +4,17 @@
 //! asked: it can hang, and starting it costs more than the launch.
 //!
 //! - D1: a GPU is an NVIDIA or AMD one, as for torchrun, whose `cuda` is either.
-//! - D2: variables such as `CUDA_VISIBLE_DEVICES` are read as the vendor's runtime does: the list
+//! - D2: every other vendor is a row of [`vendors::ALL`], counted by its nodes.
+//! - D3: variables such as `CUDA_VISIBLE_DEVICES` are read as the vendor's runtime does: the list
 //!   ends at the first entry that is no device; one device twice is no device at all.
 
-use std::ffi::OsString;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::vendors::{self, NodeRule, Vendor};
+use super::{files, sysfs};
 use crate::env_vars;
 use crate::settings::env::Env;
-
-/// How the accelerators of a vendor are found.
-#[derive(Debug)]
-pub struct Vendor {
-    /// What `--nproc` and `PyTorch` call them.
-    pub name: &'static str,
-    /// The folder of their device nodes, below the root.
-    folder: &'static str,
-    /// What the name of a node starts with; a number follows.
-    prefix: &'static str,
-    /// A folder of sysfs where `<node>/device/vendor` has to be that PCI vendor, for nodes that
-    /// vendors share.
-    pci: Option<(&'static str, &'static str)>,
-    /// The variable that chooses among them.
-    visible: Option<&'static str>,
-}
-
-/// Every vendor whose devices are found by their nodes; NVIDIA and AMD have more to say.
-pub const VENDORS: &[Vendor] = &[
-    Vendor {
-        name: "xpu",
-        folder: "dev/dri",
-        prefix: "renderD",
-        pci: Some(("sys/class/drm", "0x8086")),
-        visible: None,
-    },
-    Vendor {
-        name: "hpu",
-        folder: "dev/accel",
-        prefix: "accel",
-        pci: Some(("sys/class/accel", "0x1da3")),
-        visible: None,
-    },
-    Vendor {
-        name: "npu",
-        folder: "dev",
-        prefix: "davinci",
-        pci: None,
-        visible: Some("ASCEND_RT_VISIBLE_DEVICES"),
-    },
-    Vendor {
-        name: "mlu",
-        folder: "dev",
-        prefix: "cambricon_dev",
-        pci: None,
-        visible: Some("MLU_VISIBLE_DEVICES"),
-    },
-    Vendor {
-        name: "musa",
-        folder: "dev",
-        prefix: "mtgpu.",
-        pci: None,
-        visible: Some("MUSA_VISIBLE_DEVICES"),
-    },
-    Vendor {
-        name: "gcu",
-        folder: "dev",
-        prefix: "gcu",
-        pci: None,
-        visible: Some("TOPS_VISIBLE_DEVICES"),
-    },
-];
 
 /// A GPU of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,8 +32,8 @@ pub struct Devices {
     pub nvidia: Vec<Gpu>,
     /// AMD's, in the kernel's order.
     pub amd: Vec<Gpu>,
-    /// How many of each other vendor, in the order of [`VENDORS`], after their variable.
-    pub others: Vec<u32>,
+    /// How many of each other vendor that has some, by its name, after their variable.
+    pub others: BTreeMap<&'static str, u32>,
     /// How many of Intel's are more than the processor's own graphics.
     pub discrete_xpu: u32,
     /// `CUDA_VISIBLE_DEVICES`
@@ -162,6 +103,10 @@ impl Devices {
         if !nvidia.0.is_empty() || self.amd.is_empty() {
             return (&self.nvidia, nvidia);
         }
+        (&self.amd, self.visible_amd())
+    }
+
+    fn visible_amd(&self) -> Visible {
         // The ROCR variable is applied first, below HIP; HIP's indices count what that leaves.
         let left: Vec<Gpu> = match Visible::of(self.rocr_visible.as_deref(), &self.amd) {
             Visible(chosen) if self.rocr_visible.is_some() => {
@@ -172,14 +117,14 @@ impl Devices {
         let hip = self.hip_visible.as_deref().or(self.cuda_visible.as_deref());
         let visible = Visible::of(hip, &left);
         if self.rocr_visible.is_none() {
-            return (&self.amd, visible);
+            return visible;
         }
         let outer = Visible::of(self.rocr_visible.as_deref(), &self.amd);
         let chosen = visible.0.into_iter().map(|device| match device {
             Chosen::Index(index) => outer.0[index].clone(),
             id @ Chosen::Id(_) => id,
         });
-        (&self.amd, Visible(chosen.collect()))
+        Visible(chosen.collect())
     }
 
     /// How many GPUs the ranks can have.
@@ -189,43 +134,48 @@ impl Devices {
 
     /// How many devices of the vendor called `name`; `None` is an unknown name.
     pub fn count(&self, name: &str) -> Option<u32> {
-        let at = VENDORS.iter().position(|vendor| vendor.name == name)?;
-        Some(self.others.get(at).copied().unwrap_or(0))
+        let vendor = vendors::find(name)?;
+        Some(match vendor.name {
+            "cuda" => Visible::of(self.cuda_visible.as_deref(), &self.nvidia).count(true),
+            "rocm" => self.visible_amd().count(true),
+            name => self.others.get(name).copied().unwrap_or(0),
+        })
     }
 
     /// How many accelerators `auto` finds: GPUs, else the first vendor's that has some. The
     /// processor's own graphics is none, though `xpu` counts it.
     pub fn auto_count(&self, separate: bool) -> u32 {
-        let of_vendor = |(vendor, count): (&Vendor, &u32)| match vendor.name {
+        let of_vendor = |name: &str| match name {
             "xpu" => self.discrete_xpu,
-            _ => *count,
+            _ => self.others.get(name).copied().unwrap_or(0),
         };
         let gpus = std::iter::once(self.gpu_count(separate));
-        let others = VENDORS.iter().zip(&self.others).map(of_vendor);
-        gpus.chain(others).find(|count| *count > 0).unwrap_or(0)
+        gpus.chain(vendors::names().map(of_vendor)).find(|count| *count > 0).unwrap_or(0)
     }
 }
 
 /// Reads the device nodes and the kernel's lists below `root`. What cannot be read is not there.
 pub fn probe(root: &Path, env: &Env) -> Devices {
     let text = |name| env.get(name).map(|value| value.to_string_lossy().into_owned());
+    let nodes = Nodes::list(root);
+    let count = |vendor: &'static Vendor| {
+        let all = nodes.of(vendor);
+        let mut lists = vendor.visible.iter().filter(|variable| variable.is_list);
+        let count = match lists.find_map(|variable| text(variable.name)) {
+            Some(list) => Visible::of(Some(&list), &vec![Gpu::default(); all.len()]).count(true),
+            None => u32::try_from(all.len()).unwrap_or(u32::MAX),
+        };
+        (count > 0).then_some((vendor.name, count))
+    };
     Devices {
         nvidia: nvidia(root),
         amd: amd(root),
-        others: VENDORS
+        others: vendors::ALL
             .iter()
-            .map(|vendor| {
-                let all = nodes(root, vendor);
-                match vendor.visible.and_then(text) {
-                    Some(variable) => {
-                        let devices = vec![Gpu::default(); all.len()];
-                        Visible::of(Some(&variable), &devices).count(true)
-                    }
-                    None => u32::try_from(all.len()).unwrap_or(u32::MAX),
-                }
-            })
+            .filter(|vendor| !matches!(vendor.name, "cuda" | "rocm"))
+            .filter_map(count)
             .collect(),
-        discrete_xpu: discrete_xpu(root),
+        discrete_xpu: discrete_xpu(&nodes),
         cuda_visible: text(env_vars::CUDA_VISIBLE_DEVICES),
         hip_visible: text(env_vars::HIP_VISIBLE_DEVICES),
         rocr_visible: text(env_vars::ROCR_VISIBLE_DEVICES),
@@ -235,12 +185,11 @@ pub fn probe(root: &Path, env: &Env) -> Devices {
 /// The driver's list, less the GPUs whose device node is not there (a container that was given
 /// some); where there is no node at all they are only not made yet. Without the list, the nodes.
 fn nvidia(root: &Path) -> Vec<Gpu> {
-    let minors = numbered(&root.join("dev"), "nvidia");
-    let folder = root.join("proc/driver/nvidia/gpus");
+    let minors = numbered(&names(root, "/dev"), "nvidia");
     let mut gpus = Vec::new();
-    for pci in names(&folder) {
-        let text = std::fs::read_to_string(folder.join(&pci).join("information"));
-        let text = text.unwrap_or_default();
+    for pci in names(root, "/proc/driver/nvidia/gpus") {
+        let file = format!("/proc/driver/nvidia/gpus/{pci}/information");
+        let text = sysfs::text(root, &file).unwrap_or_default();
         let field = |name: &str| {
             text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
         };
@@ -250,7 +199,7 @@ fn nvidia(root: &Path) -> Vec<Gpu> {
         }
         // Until a GPU is first used the driver prints question marks.
         let uuid = field("GPU UUID").filter(|uuid| !uuid.contains('?')).map(str::to_owned);
-        gpus.push(Gpu { pci: pci.into_string().ok().map(|pci| pci.to_lowercase()), uuid });
+        gpus.push(Gpu { pci: Some(pci.to_lowercase()), uuid });
     }
     gpus.sort_by(|a, b| a.pci.cmp(&b.pci));
     if gpus.is_empty() { vec![Gpu::default(); minors.len()] } else { gpus }
@@ -258,14 +207,14 @@ fn nvidia(root: &Path) -> Vec<Gpu> {
 
 /// The nodes of the kernel's compute topology that have vector units; the others are CPUs.
 fn amd(root: &Path) -> Vec<Gpu> {
-    if !root.join("dev/kfd").exists() {
+    if !files::exists(root, "/dev/kfd") {
         return Vec::new();
     }
-    let folder = root.join("sys/class/kfd/kfd/topology/nodes");
+    let folder = "/sys/class/kfd/kfd/topology/nodes";
     let mut gpus = Vec::new();
-    for node in numbered(&folder, "") {
+    for node in numbered(&names(root, folder), "") {
         // A GPU that this process may not use has no readable properties.
-        let Ok(text) = std::fs::read_to_string(folder.join(format!("{node}/properties"))) else {
+        let Some(text) = sysfs::text(root, &format!("{folder}/{node}/properties")) else {
             continue;
         };
         let field = |name: &str| {
@@ -289,41 +238,79 @@ fn amd(root: &Path) -> Vec<Gpu> {
     gpus
 }
 
-fn nodes(root: &Path, vendor: &Vendor) -> Vec<u32> {
-    let mut all = numbered(&root.join(vendor.folder), vendor.prefix);
-    if let Some((class, id)) = vendor.pci {
-        all.retain(|number| {
-            let node = format!("{}{number}/device/vendor", vendor.prefix);
-            std::fs::read_to_string(root.join(class).join(node)).is_ok_and(|text| text.trim() == id)
-        });
+/// The names in the folders of device nodes.
+#[derive(Debug)]
+pub struct Nodes<'a> {
+    root: &'a Path,
+    folders: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl<'a> Nodes<'a> {
+    /// Lists every folder of the vendor table once.
+    pub fn list(root: &'a Path) -> Self {
+        let folders: BTreeSet<&'static str> =
+            vendors::ALL.iter().flat_map(|vendor| vendor.nodes).map(|rule| rule.folder).collect();
+        let listed = |folder| (folder, names(root, &format!("/{folder}")));
+        Self { root, folders: folders.into_iter().map(listed).collect() }
     }
-    all
+
+    /// The device nodes of a vendor, one for each device: those of the first of its patterns that
+    /// fits any.
+    pub fn of(&self, vendor: &Vendor) -> Vec<String> {
+        let mut found = vendor.nodes.iter().map(|rule| self.by_rule(vendor, rule));
+        found.find(|nodes| !nodes.is_empty()).unwrap_or_default()
+    }
+
+    fn by_rule(&self, vendor: &Vendor, rule: &NodeRule) -> Vec<String> {
+        let mut all = self
+            .folders
+            .get(rule.folder)
+            .map(|names| numbered(names, rule.prefix))
+            .unwrap_or_default();
+        if let Some(class) = rule.class {
+            let is_ours = |number: &u32| {
+                let file = format!("/{class}/{}{number}/device/vendor", rule.prefix);
+                sysfs::hex(self.root, &file) == Some(u32::from(vendor.pci.vendor))
+            };
+            all.retain(is_ours);
+        }
+        let path = |number| format!("/{}/{}{number}", rule.folder, rule.prefix);
+        all.into_iter().map(path).collect()
+    }
+
+    /// Whether a node is that of the processor's own graphics, which trains nothing.
+    pub fn is_integrated(&self, vendor: &Vendor, node: &str) -> bool {
+        let Some(address) = vendor.pci.integrated else { return false };
+        let name = node.rsplit('/').next().unwrap_or(node);
+        vendor.nodes.iter().filter_map(|rule| rule.class).any(|class| {
+            let device = sysfs::resolve(self.root, &format!("/{class}/{name}/device"));
+            device.is_some_and(|device| device.file_name().is_some_and(|name| name == address))
+        })
+    }
 }
 
 /// Intel's render nodes whose device does not sit where the processor's own graphics does.
-fn discrete_xpu(root: &Path) -> u32 {
-    let is_discrete = |number: &u32| {
-        let device = root.join(format!("sys/class/drm/renderD{number}/device"));
-        let device = device.canonicalize().unwrap_or_default();
-        device.file_name().is_none_or(|name| name != "0000:00:02.0")
-    };
-    let count = nodes(root, &VENDORS[0]).iter().filter(|number| is_discrete(number)).count();
+fn discrete_xpu(nodes: &Nodes<'_>) -> u32 {
+    let Some(intel) = vendors::find("xpu") else { return 0 };
+    let all = nodes.of(intel);
+    let count = all.iter().filter(|node| !nodes.is_integrated(intel, node)).count();
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The numbers that follow `prefix` in the names of a folder, ascending.
-fn numbered(folder: &Path, prefix: &str) -> Vec<u32> {
-    let number = |name: OsString| {
-        let digits = name.to_str()?.strip_prefix(prefix)?;
+/// The numbers that follow `prefix` in some names, ascending.
+fn numbered(names: &[String], prefix: &str) -> Vec<u32> {
+    let number = |name: &String| {
+        let digits = name.strip_prefix(prefix)?;
         digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
     };
-    let mut numbers: Vec<u32> = names(folder).filter_map(number).collect();
+    let mut numbers: Vec<u32> = names.iter().filter_map(number).collect();
     numbers.sort_unstable();
     numbers
 }
 
-fn names(folder: &Path) -> impl Iterator<Item = OsString> {
-    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name())
+/// The names in a folder; what cannot be read is not there.
+fn names(root: &Path, folder: &str) -> Vec<String> {
+    files::list(root, folder, files::MAX_ENTRIES).ok().flatten().unwrap_or_default().names
 }
 
 /// The GPU whose id starts so, when it is exactly one. Where no id is known the caller's word is

@@ -22,6 +22,13 @@ pub fn nofile_hard(root: &Path) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Bytes of memory of the machine; `None` is not known.
+pub fn memory(root: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(root.join("proc/meminfo")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Reads the kernel's lists of numbers, `0-2,4,6-7`; an empty list is one.
 pub fn cpu_list(text: &str) -> Option<BTreeSet<u32>> {
     let mut numbers = BTreeSet::new();

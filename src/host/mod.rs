@@ -4,24 +4,47 @@
 //! interpreter or a low limit means is decided by [`crate::plan::decide`]. No vendor's library is
 //! loaded, no device is opened, no device node is made.
 
+pub mod activity;
+pub mod addresses;
+pub mod container;
+pub mod depth;
 pub mod devices;
+pub mod elf;
+pub mod facts;
+pub mod files;
+#[cfg(test)]
+pub(crate) mod fuzz;
+pub mod ldso;
 pub mod limits;
+pub mod network;
+pub mod nvidia;
+pub mod packages;
+pub mod pci;
 pub mod process;
+pub mod python;
+pub mod resources;
+pub mod sockets;
+pub mod survey;
+pub mod sysfs;
+pub mod system;
 pub mod target;
 #[cfg(test)]
 mod tests;
 pub mod topology;
+pub mod variables;
+pub mod vendors;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use crate::env_vars;
 use crate::error::Explain;
 use crate::exit_code;
 use crate::settings::env::Env;
-use crate::settings::spec::{LaunchSpec, ProcCount};
+use crate::settings::spec::{LaunchSpec, ProcCount, StoreHost};
 
 /// What is true of this machine, as far as the launch depends on it.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +67,9 @@ pub struct Facts {
     pub nofile_hard: Option<u64>,
     /// Names and addresses of this machine, where the launch names one.
     pub local_names: Vec<String>,
+    /// The addresses of this machine that `MASTER_ADDR` names, where nvlaunch shall serve the
+    /// store; empty where it names none.
+    pub store_addresses: Vec<IpAddr>,
     /// An id for the run that no other run has.
     pub fresh_run_id: String,
     /// What the caller's environment says.
@@ -127,6 +153,10 @@ pub fn gather(root: &Path, env: &Env, spec: &LaunchSpec) -> Result<Facts, HostEr
         working_dir: working_dir(),
         nofile_hard: limits::nofile_hard(root),
         local_names: spec.rendezvous_host.as_ref().map(|_| local_names(root)).unwrap_or_default(),
+        store_addresses: match (spec.store, &spec.master_addr) {
+            (StoreHost::Nvlaunch, Some(host)) => addresses::of_this_machine(host),
+            _ => Vec::new(),
+        },
         fresh_run_id: fresh_run_id(root),
         caller: Caller {
             omp_num_threads: var(env_vars::OMP_NUM_THREADS),

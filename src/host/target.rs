@@ -79,10 +79,15 @@ pub enum ScriptFact {
 
 /// Finds the program that each rank executes.
 pub fn program(root: &Path, env: &Env, spec: &LaunchSpec) -> ProgramFact {
-    if let Target::Program(program) = &spec.target {
-        return look_up(program.as_os_str(), env, AskedBy::NoPython);
+    match &spec.target {
+        Target::Program(program) => look_up(program.as_os_str(), env, AskedBy::NoPython),
+        Target::Script(_) | Target::Module(_) => interpreter(root, env, spec.python.as_deref()),
     }
-    if let Some(python) = &spec.python {
+}
+
+/// Finds the interpreter (T1); `python` is the one that was named.
+pub fn interpreter(root: &Path, env: &Env, python: Option<&Path>) -> ProgramFact {
+    if let Some(python) = python {
         return look_up(python.as_os_str(), env, AskedBy::Option);
     }
     if let Some(python) = env.get_nonempty(env_vars::PYTHON_EXEC) {

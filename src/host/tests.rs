@@ -9,10 +9,10 @@ use super::*;
 use crate::settings::spec::Target;
 
 /// A root folder with some files in it.
-struct Root(TempDir);
+pub struct Root(TempDir);
 
 impl Root {
-    fn new(files: &[(&str, &str)]) -> Self {
+    pub fn new(files: &[(&str, &str)]) -> Self {
         let root = Self(TempDir::new().expect("a folder can be made"));
         for (path, text) in files {
             root.file(path, text);
@@ -20,15 +20,22 @@ impl Root {
         root
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    fn file(&self, path: &str, text: &str) -> PathBuf {
+    pub fn file(&self, path: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(path);
         fs::create_dir_all(path.parent().expect("it is below the root")).expect("folders");
         fs::write(&path, text).expect("a file can be written");
         path
+    }
+
+    /// Makes a link; a target that is absolute is so below the root.
+    pub fn link(&self, path: &str, target: &str) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().expect("it is below the root")).expect("folders");
+        symlink(target, path).expect("a link can be made");
     }
 
     fn program(&self, path: &str) -> PathBuf {
@@ -185,6 +192,46 @@ fn other_vendors() {
     assert_eq!((count("xpu"), devices.discrete_xpu), (Some(2), 1));
     assert_eq!((count("npu"), count("gcu"), count("hpu")), (Some(2), Some(1), Some(0)));
     assert_eq!((count("tpu"), devices.gpu_count(false), devices.auto_count(false)), (None, 0, 1));
+    // Every row of the table counts, by its own pattern and its own variable.
+    let more = Root::new(&[
+        ("dev/nvidia0", ""),
+        ("dev/nvidia1", ""),
+        ("dev/kfd", ""),
+        ("sys/class/kfd/kfd/topology/nodes/1/properties", "simd_count 304\n"),
+        ("dev/vgcu0", ""),
+        ("dev/hl0", ""),
+        ("dev/hl_controlD0", ""),
+        ("dev/iluvatar0", ""),
+        ("dev/iluvatar1", ""),
+        ("dev/itrctl", ""),
+        ("dev/xpu0", ""),
+        ("dev/xpuctrl", ""),
+        ("dev/alixpu_ppu0", ""),
+        ("dev/alixpu", ""),
+        ("dev/dri/renderD128", ""),
+        ("sys/class/drm/renderD128/device/vendor", "0x9999\n"),
+    ]);
+    let devices = probe(more.path(), &env(&[("CUDA_VISIBLE_DEVICES", "1")]));
+    for (name, count) in [
+        ("cuda", 1),
+        ("rocm", 0),
+        ("gcu", 1),
+        ("hpu", 1),
+        ("iluvatar", 1),
+        ("kunlun", 0),
+        ("ppu", 0),
+        ("maca", 0),
+        ("xpu", 0),
+        ("musa", 0),
+    ] {
+        assert_eq!(devices.count(name), Some(count), "{name}");
+    }
+    let devices = probe(more.path(), &env(&[("XPU_VISIBLE_DEVICES", "0")]));
+    for (name, count) in
+        [("cuda", 2), ("rocm", 1), ("kunlun", 1), ("ppu", 1), ("maca", 1), ("iluvatar", 2)]
+    {
+        assert_eq!(devices.count(name), Some(count), "{name}");
+    }
     let one = probe(root.path(), &env(&[("ASCEND_RT_VISIBLE_DEVICES", "1")]));
     assert_eq!(one.count("npu"), Some(1));
 }

@@ -299,6 +299,14 @@ impl Logs {
         })
     }
 
+    /// The last lines so far of these local ranks, while the attempt runs; empty where the threads
+    /// do not answer at once.
+    pub fn tails(&self, local_ranks: &[u32]) -> Vec<RankTail> {
+        let (reply, answer) = mpsc::channel();
+        self.send(Command::Tails(local_ranks.to_vec(), reply));
+        answer.recv_timeout(SLACK).unwrap_or_else(|_| vec![RankTail::default(); local_ranks.len()])
+    }
+
     /// nvlaunch's own whole lines, on standard error, in order with the ranks' lines.
     pub fn say(&self, text: &[u8]) {
         if !text.is_empty() {

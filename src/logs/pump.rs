@@ -42,6 +42,8 @@ pub enum Command {
     Close(Instant, Sender<AttemptOutput>),
     /// nvlaunch's own lines.
     Say(Vec<u8>),
+    /// The last lines so far of these local ranks.
+    Tails(Vec<u32>, Sender<Vec<RankTail>>),
     /// A line for `events.jsonl`.
     Record(Vec<u8>),
     /// Flush everything, until then at most.
@@ -190,6 +192,10 @@ impl Pump {
                     self.catch_up(now);
                     self.say(now, &text);
                 }
+                Ok(Command::Tails(ranks, reply)) => {
+                    self.catch_up(now);
+                    let _ = reply.send(self.tails(&ranks));
+                }
                 Ok(Command::Record(line)) => self.record(&line),
                 Ok(Command::Finish(deadline, reply)) => {
                     let _ = reply.send(self.finish(now, deadline));
@@ -232,6 +238,16 @@ impl Pump {
                 }
             }
         }
+    }
+
+    fn tails(&self, ranks: &[u32]) -> Vec<RankTail> {
+        let lines = |rank: u32, std| {
+            let stream = self.streams.iter().find(|s| s.index == rank && s.std == std);
+            stream.map(|stream| stream.tail.clone().lines()).unwrap_or_default()
+        };
+        let both =
+            |&rank| RankTail { stdout: lines(rank, Std::Out), stderr: lines(rank, Std::Err) };
+        ranks.iter().map(both).collect()
     }
 
     fn say(&mut self, now: Instant, text: &[u8]) {

@@ -19,7 +19,7 @@ pub fn limit_for(streams: usize) -> usize {
 }
 
 /// The last bytes of one stream, as a ring.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tail {
     ring: Vec<u8>,
     /// Where the oldest byte is, once the ring is full.

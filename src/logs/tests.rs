@@ -116,6 +116,20 @@ fn lines_reach_the_console_the_files_and_the_tails() {
 }
 
 #[test]
+fn the_last_lines_can_be_had_while_the_rank_goes_on() {
+    let mut bench = bench(2, tee(), ConsoleConfig::default());
+    let mut ranks = bench.open();
+    ranks[1].0.write_all(b"one\ntwo\n").expect("a pipe");
+    let tails = bench.logs.tails(&[1, 0, 7]);
+    assert_eq!(texts(&tails[0].stdout), ["one", "two"]);
+    assert_eq!((tails.len(), tails[1].stdout.len(), tails[2].stdout.len()), (3, 0, 0));
+    ranks[1].0.write_all(b"three\n").expect("a pipe");
+    drop(ranks);
+    let output = bench.logs.close_attempt(PATIENCE);
+    assert_eq!(texts(&output.tails[1].stdout), ["one", "two", "three"], "nothing was taken away");
+}
+
+#[test]
 fn redirect_is_the_file_only_and_the_error_files_folder_exists() {
     let only = StreamMap::All(Streams { stdout: true, stderr: false });
     let mut bench = bench(2, LogSpec { redirects: only, ..spec() }, ConsoleConfig::default());

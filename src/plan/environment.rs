@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::{Plan, PlanError};
 use crate::env_vars;
 use crate::host::Facts;
+use crate::preflight::Judgement;
 use crate::settings::spec::LaunchSpec;
 
 /// What happens to one variable of the caller's environment.
@@ -56,18 +57,28 @@ pub fn caller_env_to_remove() -> &'static [&'static str] {
         env_vars::ATTEMPT,
         env_vars::RUN_DIR,
         env_vars::VERSION,
+        env_vars::BACKEND,
     ]
+}
+
+/// What was decided before the environment.
+pub(super) struct Common<'a> {
+    pub run_id: &'a str,
+    pub master_addr: &'a str,
+    /// Ranks.
+    pub count: u32,
+    /// Whether nvlaunch serves the store.
+    pub agent_store: bool,
 }
 
 /// What is the same for all ranks and all attempts. Removals come first.
 pub(super) fn common(
     spec: &LaunchSpec,
     facts: &Facts,
-    run_id: &str,
-    master_addr: &str,
-    count: u32,
+    decided: &Common<'_>,
     notes: &mut Vec<String>,
 ) -> Vec<(OsString, EnvChange)> {
+    let Common { run_id, master_addr, count, agent_store } = *decided;
     let removed = caller_env_to_remove().iter().map(|name| (name.into(), EnvChange::Remove));
     let mut env: Vec<(OsString, EnvChange)> = removed.collect();
     let mut set = |name: &str, value: OsString| env.push((name.into(), EnvChange::Set(value)));
@@ -82,7 +93,8 @@ pub(super) fn common(
     set(env_vars::MASTER_ADDR, master_addr.into());
     set(env_vars::MAX_RESTARTS, spec.max_restarts.to_string().into());
     set(env_vars::TORCH_RUN_ID, run_id.into());
-    set(env_vars::USE_AGENT_STORE, "False".into());
+    // Python's spelling, as torchrun writes it.
+    set(env_vars::USE_AGENT_STORE, if agent_store { "True" } else { "False" }.into());
     set(env_vars::SIGNALS_TO_HANDLE, spec.signals_to_handle.clone().into());
     set(env_vars::NCCL_ASYNC_ERROR_HANDLING, nccl.unwrap_or_else(|| "1".into()));
     set(env_vars::RUN_ID, facts.fresh_run_id.clone().into());
@@ -95,6 +107,32 @@ pub(super) fn common(
         );
     }
     env
+}
+
+/// What preflight chose (P4), and the backend.
+pub(super) fn add_choices(
+    spec: &LaunchSpec,
+    judgement: Option<&Judgement>,
+    env: &mut Vec<(OsString, EnvChange)>,
+) {
+    let chosen = judgement.map(|judgement| &judgement.backend.name);
+    if let Some(backend) = spec.preflight.backend.as_ref().or(chosen) {
+        env.push((env_vars::BACKEND.into(), EnvChange::Set(backend.into())));
+    }
+    let of_rank = [env_vars::CUDA_VISIBLE_DEVICES, env_vars::HIP_VISIBLE_DEVICES];
+    let ours = judgement.map_or(&[][..], |judgement| &judgement.variables);
+    for variable in ours.iter().filter(|variable| !variable.is_users) {
+        let name = OsString::from(&variable.name);
+        let is_of_rank = spec.virtual_local_rank && of_rank.contains(&&*variable.name);
+        if is_of_rank || env.iter().any(|(known, _)| *known == name) {
+            continue;
+        }
+        match &variable.value {
+            Some(value) => env.push((name, EnvChange::Set(value.into()))),
+            // Removals come first.
+            None => env.insert(0, (name, EnvChange::Remove)),
+        }
+    }
 }
 
 /// What is the rank's own.

@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::cli;
 use crate::error::Explain;
 use crate::exit_code;
 use crate::host::target::AskedBy;
 use crate::settings::spec::MAX_RANKS;
+use crate::settings::values;
 
 /// Why a launch cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +97,12 @@ fn missing_program(asked: &std::path::Path, by: AskedBy) -> String {
     }
 }
 
+/// The subcommand that a word without a dot or a slash may be a slip for.
+fn subcommand_like(script: &std::path::Path) -> Option<&'static str> {
+    let word = script.to_str().filter(|word| !word.contains(['.', '/']))?;
+    values::nearest(word, cli::SUBCOMMANDS.iter().copied())
+}
+
 impl Explain for PlanError {
     fn hint(&self) -> Option<String> {
         Some(match self {
@@ -107,7 +115,10 @@ impl Explain for PlanError {
             Self::ScriptMissing { nearest: Some(nearest), .. } => {
                 format!("did you mean `{}`?", nearest.display())
             }
-            Self::ScriptMissing { .. } => "a module is started with -m".to_owned(),
+            Self::ScriptMissing { script, .. } => match subcommand_like(script) {
+                Some(name) => format!("did you mean `nvlaunch {name}`?"),
+                None => "a module is started with -m".to_owned(),
+            },
             Self::ScriptFolder { .. } => "give a script in it".to_owned(),
             Self::NotExecutable { is_folder: false, path } => {
                 format!("`chmod +x {}` where it is a program", path.display())

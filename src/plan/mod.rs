@@ -5,9 +5,12 @@
 //!
 //! - P1: every name of torchrun's contract is set for each rank, whatever the caller's environment
 //!   says; names of an outer run that are not set here are removed.
-//! - P2: rank 0 serves the store (`TORCHELASTIC_USE_AGENT_STORE=False`), on a fresh port for each
-//!   attempt unless one was named, so that no attempt reads the keys of the one before it.
+//! - P2: nvlaunch serves the store (`TORCHELASTIC_USE_AGENT_STORE=True`) at the address the ranks
+//!   are given and nowhere else, on a fresh port for each attempt unless one was named. Where that
+//!   address is not this machine's, or `--store rank0` asks for it, rank 0 serves it (`False`).
 //! - P3: what cannot work is refused before anything is started.
+//! - P4: what preflight chose for variables never comes before torchrun's contract or before what
+//!   the user set.
 
 mod environment;
 mod error;
@@ -18,15 +21,18 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 pub use environment::{AttemptEnv, EnvChange, caller_env_to_remove};
 pub use error::PlanError;
 
+use crate::host::devices::Devices;
 use crate::host::target::{ProgramFact, ScriptFact};
 use crate::host::{Facts, WorkingDir};
-use crate::settings::spec::{LaunchSpec, MAX_RANKS, ProcCount, StdinChoice, Target};
+use crate::preflight::{BackendChoice, Judgement, VariableChoice};
+use crate::settings::spec::{LaunchSpec, MAX_RANKS, ProcCount, StdinChoice, StoreHost, Target};
 
 /// Files that nvlaunch has open besides those of the ranks.
 pub const OWN_FILES: u64 = 16;
@@ -48,12 +54,18 @@ pub struct Plan {
     pub master_addr: String,
     /// `MASTER_PORT`; `None` is a fresh one for each attempt.
     pub master_port: Option<u16>,
+    /// Where nvlaunch serves the store; `None` leaves that to rank 0.
+    pub store: Option<Vec<IpAddr>>,
     /// What every rank's environment has over the caller's.
     pub common_env: Vec<(OsString, EnvChange)>,
     /// One line each for the user: what was decided that they may not expect.
     pub notes: Vec<String>,
     /// The local rank that inherits the standard input; the others read `/dev/null`.
     pub stdin_rank: Option<u32>,
+    /// The backend that preflight chose, and why; `None` where it did not look.
+    pub backend: Option<BackendChoice>,
+    /// What preflight chose for variables, and why; those that are the user's own are not touched.
+    pub variables: Vec<VariableChoice>,
 }
 
 /// What one rank is.
@@ -73,8 +85,9 @@ pub struct RankPlan {
     pub cpus: Option<Vec<u32>>,
 }
 
-/// Decides what will be done, or why nothing can be.
-pub fn decide(spec: &LaunchSpec, facts: &Facts) -> Result<Plan, PlanError> {
+/// Says why nothing can be done, as far as that needs no look at the devices: what was typed wrong
+/// is said before a driver is asked.
+pub fn check(spec: &LaunchSpec, facts: &Facts) -> Result<(), PlanError> {
     if !facts.has_proc {
         return Err(PlanError::NoProc);
     }
@@ -82,8 +95,18 @@ pub fn decide(spec: &LaunchSpec, facts: &Facts) -> Result<Plan, PlanError> {
         return Err(PlanError::WorkingDirDeleted);
     }
     check_script(spec, &facts.script)?;
+    program(&facts.program)?;
+    check_rendezvous_host(spec, facts)
+}
+
+/// Decides what will be done, or why nothing can be. `judgement` is preflight's, where it looked.
+pub fn decide(
+    spec: &LaunchSpec,
+    facts: &Facts,
+    judgement: Option<&Judgement>,
+) -> Result<Plan, PlanError> {
+    check(spec, facts)?;
     let program = program(&facts.program)?;
-    check_rendezvous_host(spec, facts)?;
     let count = count(spec, facts)?;
     check_files(count, facts)?;
     let stdin_rank = match spec.stdin {
@@ -96,7 +119,15 @@ pub fn decide(spec: &LaunchSpec, facts: &Facts) -> Result<Plan, PlanError> {
     let mut notes = spec.notes.clone();
     let run_id = spec.run_id.clone().unwrap_or_else(|| facts.fresh_run_id.clone());
     let master_addr = spec.master_addr.clone().unwrap_or_else(|| "127.0.0.1".to_owned());
-    let common_env = environment::common(spec, facts, &run_id, &master_addr, count, &mut notes);
+    let store = store(spec, facts, &master_addr, &mut notes);
+    let common = environment::Common {
+        run_id: &run_id,
+        master_addr: &master_addr,
+        count,
+        agent_store: store.is_some(),
+    };
+    let mut common_env = environment::common(spec, facts, &common, &mut notes);
+    environment::add_choices(spec, judgement, &mut common_env);
     let ranks = (0..count)
         .map(|local_rank| {
             Ok(RankPlan {
@@ -116,19 +147,50 @@ pub fn decide(spec: &LaunchSpec, facts: &Facts) -> Result<Plan, PlanError> {
         world_size: count,
         master_addr,
         master_port: spec.master_port.filter(|port| *port != 0),
+        store,
         common_env,
         notes,
         stdin_rank,
+        backend: judgement.map(|judgement| judgement.backend.clone()),
+        variables: judgement.map(|judgement| judgement.variables.clone()).unwrap_or_default(),
     })
 }
 
-/// How many ranks; never 0, never more than [`MAX_RANKS`].
-fn count(spec: &LaunchSpec, facts: &Facts) -> Result<u32, PlanError> {
+/// Where nvlaunch serves the store. What works with rank 0 as the host must not fail because
+/// nvlaunch cannot be it: then rank 0 is.
+fn store(
+    spec: &LaunchSpec,
+    facts: &Facts,
+    master_addr: &str,
+    notes: &mut Vec<String>,
+) -> Option<Vec<IpAddr>> {
+    if spec.store == StoreHost::Rank0 {
+        return None;
+    }
+    if facts.store_addresses.is_empty() {
+        notes.push(format!(
+            "`{master_addr}` is no address of this machine: rank 0 serves the store"
+        ));
+        return None;
+    }
+    Some(facts.store_addresses.clone())
+}
+
+/// How many ranks a launch has; never 0, never more than [`MAX_RANKS`].
+pub fn count(spec: &LaunchSpec, facts: &Facts) -> Result<u32, PlanError> {
     // With a virtual local rank each rank has a device of its own.
-    let separate = spec.virtual_local_rank;
-    let cpus = u32::try_from(facts.cpus.len()).unwrap_or(u32::MAX).max(1);
-    let devices = &facts.devices;
-    let count = match &spec.nproc {
+    count_of(&spec.nproc, spec.virtual_local_rank, facts.cpus.len(), &facts.devices)
+}
+
+/// The same for a machine of so many CPUs and these devices.
+pub fn count_of(
+    nproc: &ProcCount,
+    separate: bool,
+    cpus: usize,
+    devices: &Devices,
+) -> Result<u32, PlanError> {
+    let cpus = u32::try_from(cpus).unwrap_or(u32::MAX).max(1);
+    let count = match nproc {
         ProcCount::Count(count) => *count,
         ProcCount::Cpu => cpus,
         ProcCount::Auto => match devices.auto_count(separate) {
@@ -171,7 +233,8 @@ fn check_script(spec: &LaunchSpec, fact: &ScriptFact) -> Result<(), PlanError> {
     }
 }
 
-fn program(fact: &ProgramFact) -> Result<PathBuf, PlanError> {
+/// The program that each rank executes.
+pub fn program(fact: &ProgramFact) -> Result<PathBuf, PlanError> {
     match fact {
         ProgramFact::Found(path) => Ok(path.clone()),
         ProgramFact::Unknown => Err(PlanError::ProgramUnknown),

@@ -8,6 +8,7 @@ use crate::exit_code;
 use crate::host::devices::{Devices, Gpu};
 use crate::host::target::AskedBy;
 use crate::host::topology::{Cpu, Topology};
+use crate::preflight::{BackendChoice, Verdict};
 use crate::settings::env::Env;
 use crate::settings::spec::NumaBinding;
 
@@ -21,6 +22,8 @@ fn spec(words: &[&str]) -> LaunchSpec {
     }
 }
 
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 /// A machine of four CPUs without accelerators.
 fn facts() -> Facts {
     Facts {
@@ -29,6 +32,7 @@ fn facts() -> Facts {
         program: ProgramFact::Found("/env/bin/python".into()),
         nofile_hard: Some(1024),
         local_names: vec!["node1".to_owned(), "10.0.0.1".to_owned()],
+        store_addresses: vec![LOOPBACK],
         fresh_run_id: "fresh".to_owned(),
         ..Facts::default()
     }
@@ -39,11 +43,11 @@ fn gpus(count: usize) -> Vec<Gpu> {
 }
 
 fn plan(words: &[&str], facts: &Facts) -> Plan {
-    decide(&spec(words), facts).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    decide(&spec(words), facts, None).unwrap_or_else(|error| panic!("{words:?}: {error}"))
 }
 
 fn refused(words: &[&str], facts: &Facts) -> PlanError {
-    decide(&spec(words), facts).expect_err("the launch cannot be")
+    decide(&spec(words), facts, None).expect_err("the launch cannot be")
 }
 
 fn attempt() -> AttemptEnv {
@@ -124,6 +128,88 @@ fn the_callers_nccl_choice_is_kept() {
     assert_eq!(of(&facts), Some("3".into()));
 }
 
+fn judged(variables: &[(&str, Option<&str>, bool)]) -> Judgement {
+    let choice = |&(name, value, is_users): &(&str, Option<&str>, bool)| VariableChoice {
+        name: name.to_owned(),
+        value: value.map(str::to_owned),
+        is_users,
+        reason: "a reason".to_owned(),
+        evidence: Vec::new(),
+    };
+    Judgement {
+        verdict: Verdict::Ok,
+        vendor: "cuda".to_owned(),
+        backend: BackendChoice {
+            name: "nccl".to_owned(),
+            reason: "a reason".to_owned(),
+            evidence: Vec::new(),
+        },
+        findings: Vec::new(),
+        variables: variables.iter().map(choice).collect(),
+    }
+}
+
+/// P4
+#[test]
+fn what_preflight_chose_reaches_the_ranks_and_nothing_of_the_users_or_of_the_contract() {
+    let judgement = judged(&[
+        ("TORCH_NCCL_DUMP_ON_TIMEOUT", Some("1"), false),
+        ("NCCL_DEBUG", Some("INFO"), true),
+        ("PYTORCH_NVML_BASED_CUDA_CHECK", None, false),
+        ("TORCH_NCCL_ASYNC_ERROR_HANDLING", Some("3"), false),
+        ("MASTER_ADDR", Some("elsewhere"), false),
+        ("RANK", None, false),
+    ]);
+    let with = |words: &[&str], judgement: Option<&Judgement>| {
+        decide(&spec(words), &facts(), judgement).expect("a plan")
+    };
+    let plan = with(&["--nproc", "2", "t.py"], Some(&judgement));
+    let env: Vec<_> = plan.rank_env(1, &attempt());
+    let names: BTreeSet<_> = env.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), env.len(), "a name stands twice");
+    let of = |name: &str| {
+        let found = env.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.to_str().expect("text"))
+    };
+    assert_eq!(of("NVLAUNCH_BACKEND"), Some("nccl"));
+    assert_eq!(of("TORCH_NCCL_DUMP_ON_TIMEOUT"), Some("1"));
+    assert_eq!(of("NCCL_DEBUG"), None);
+    assert_eq!(of("TORCH_NCCL_ASYNC_ERROR_HANDLING"), Some("1"));
+    assert_eq!(of("MASTER_ADDR"), Some("127.0.0.1"));
+    assert_eq!(of("RANK"), Some("1"));
+    let change = |name: &str| {
+        plan.common_env.iter().find(|(known, _)| known == name).map(|(_, change)| change.clone())
+    };
+    assert_eq!(change("PYTORCH_NVML_BASED_CUDA_CHECK"), Some(EnvChange::Remove));
+    let is_set = |(_, change): &(OsString, EnvChange)| *change != EnvChange::Remove;
+    let first_set = plan.common_env.iter().position(is_set).expect("something is set");
+    assert!(plan.common_env[first_set..].iter().all(is_set), "a removal comes after a value");
+    assert_eq!(plan.variables, judgement.variables);
+    assert_eq!(plan.backend, Some(judgement.backend.clone()));
+
+    // What was typed is used as it is, with preflight and without.
+    for judgement in [Some(&judgement), None] {
+        let typed = with(&["--backend", "gloo", "t.py"], judgement);
+        let env = typed.rank_env(0, &attempt());
+        assert!(env.contains(&("NVLAUNCH_BACKEND".into(), "gloo".into())));
+    }
+    // Without preflight nothing is chosen, and nothing of an outer run is left.
+    let without = with(&["t.py"], None);
+    assert!(without.common_env.contains(&("NVLAUNCH_BACKEND".into(), EnvChange::Remove)));
+    assert!(without.rank_env(0, &attempt()).iter().all(|(name, _)| name != "NVLAUNCH_BACKEND"));
+}
+
+/// Each rank's one device is its own; a list for all of them must not come after it.
+#[test]
+fn a_virtual_local_rank_keeps_its_device() {
+    let judgement = judged(&[("CUDA_VISIBLE_DEVICES", Some("0,2"), false)]);
+    let words = ["--nproc", "2", "--virtual-local-rank", "t.py"];
+    let plan = decide(&spec(&words), &facts(), Some(&judgement)).expect("a plan");
+    let env = plan.rank_env(1, &attempt());
+    let of_rank: Vec<_> = env.iter().filter(|(name, _)| name == "CUDA_VISIBLE_DEVICES").collect();
+    assert_eq!(of_rank, [&(OsString::from("CUDA_VISIBLE_DEVICES"), OsString::from("1"))]);
+}
+
 #[test]
 fn what_each_rank_executes() {
     let args = |words: &[&str]| plan(words, &facts()).ranks.remove(0).args;
@@ -184,7 +270,7 @@ fn how_many_ranks() {
     let hidden = refused(&["--nproc", "gpu", "t.py"], &facts);
     assert!(matches!(hidden, PlanError::NoGpu { hidden: true }));
     assert_eq!(plan(&["--nproc", "auto", "t.py"], &facts).world_size, 4);
-    facts.devices = Devices { others: vec![0, 0, 3], ..Devices::default() };
+    facts.devices = Devices { others: [("npu", 3)].into(), ..Devices::default() };
     assert_eq!(plan(&["--nproc", "npu", "t.py"], &facts).world_size, 3);
     assert_eq!(plan(&["--nproc", "auto", "t.py"], &facts).world_size, 3);
     facts.cpus = (0..5000).collect();
@@ -203,6 +289,28 @@ fn ranks_are_numbered_and_the_port_is_fresh() {
     assert_eq!((plan.master_addr.as_str(), plan.run_id.as_str()), ("127.0.0.1", "fresh"));
     let named = self::plan(&["--master-port", "29500", "t.py"], &facts());
     assert_eq!(named.master_port, Some(29500));
+}
+
+#[test]
+fn nvlaunch_serves_the_store_unless_it_cannot_or_may_not() {
+    let agent_store = |plan: &Plan| {
+        let env = plan.rank_env(0, &attempt());
+        let set = env.into_iter().find(|(name, _)| name == "TORCHELASTIC_USE_AGENT_STORE");
+        set.map(|(_, value)| value.into_string().expect("text"))
+    };
+    let ours = plan(&["t.py"], &facts());
+    assert_eq!(ours.store, Some(vec![LOOPBACK]));
+    assert_eq!((agent_store(&ours).as_deref(), ours.notes.len()), (Some("True"), 0));
+    let rank0 = plan(&["--store", "rank0", "t.py"], &facts());
+    assert_eq!((rank0.store.clone(), rank0.notes.len()), (None, 0));
+    assert_eq!(agent_store(&rank0).as_deref(), Some("False"));
+    let elsewhere = Facts { store_addresses: Vec::new(), ..facts() };
+    let elsewhere = plan(&["--master-addr", "other", "t.py"], &elsewhere);
+    assert_eq!(
+        (elsewhere.store.clone(), agent_store(&elsewhere).as_deref()),
+        (None, Some("False"))
+    );
+    assert!(elsewhere.notes[0].contains("`other` is no address of this machine"));
 }
 
 #[test]
@@ -399,4 +507,17 @@ fn a_bound_rank_has_its_cpus_in_the_plan() {
     let facts = Facts { topology: Some(two_sockets()), ..facts() };
     let plan = plan(&["--nproc", "2", "--numa-binding", "exclusive", "t.py"], &facts);
     assert_eq!(plan.ranks[1].cpus, Some(vec![2, 18]));
+}
+
+#[test]
+fn a_slip_in_a_subcommand_is_a_script_that_is_not_there() {
+    let hint = |script: &str| {
+        let facts = Facts { script: ScriptFact::Missing { nearest: None }, ..facts() };
+        refused(&[script], &facts).hint().expect("a hint")
+    };
+    assert_eq!(hint("preflght"), "did you mean `nvlaunch preflight`?");
+    assert_eq!(hint("explian"), "did you mean `nvlaunch explain`?");
+    for script in ["preflight.py", "./preflght", "train"] {
+        assert_eq!(hint(script), "a module is started with -m");
+    }
 }

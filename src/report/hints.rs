@@ -1,8 +1,11 @@
 //! What to try, from what happened. A hint stands on evidence or is not given.
 
-use super::Report;
+use super::{Found, Report};
 use crate::diagnose::exit::Exit;
 use crate::diagnose::oom::Oom;
+use crate::layout::plain;
+use crate::preflight::finding::Severity;
+use crate::preflight::{catalogue, output};
 use crate::supervise::event::Outcome;
 
 /// The hints for a report, most helpful first.
@@ -44,6 +47,9 @@ pub fn hints(report: &Report) -> Vec<String> {
             say("the rank printed nothing: look at its log file, if the script writes one");
         }
     }
+    for hint in of_preflight(report) {
+        say(&hint);
+    }
     match &report.outcome {
         Outcome::CannotStart { exec: true, .. } => {
             say("is the program made for this machine, and does its first line name an \
@@ -57,6 +63,35 @@ pub fn hints(report: &Report) -> Vec<String> {
              network file system: no signal ends it; see `dmesg`",
         ),
         _ => {}
+    }
+    hints
+}
+
+/// What preflight saw before the job, and what the rank's last words remind of.
+fn of_preflight(report: &Report) -> Vec<String> {
+    let Some(failure) = &report.failure else { return Vec::new() };
+    let lines = failure.stderr.iter().chain(&failure.stdout).map(String::as_str);
+    let reminds = output::from_output(lines);
+    let found = report.preflight.iter().flat_map(|preflight| &preflight.findings);
+    let worth = found.filter(|found| found.severity > Severity::Note);
+    // What the last words point to first, then the worst; among equals causes first.
+    let rank = |found: &&Found| (reminds.as_ref() == Some(&found.code), found.severity);
+    let mut hints = Vec::new();
+    let seen = worth.rev().max_by_key(rank);
+    if let Some(code) = &reminds
+        && let Some(entry) = catalogue::find(&code.0)
+        && seen.is_none_or(|found| found.code != *code)
+    {
+        hints.push(format!(
+            "the rank's last words are those of {code}: {}; `nvlaunch explain {code}` says more",
+            entry.summary
+        ));
+    }
+    if let Some(Found { code, summary, .. }) = seen {
+        hints.push(format!(
+            "before the job preflight found {code}: {}; `nvlaunch explain {code}` says more",
+            plain(summary)
+        ));
     }
     hints
 }

@@ -17,10 +17,14 @@ use serde::Serialize;
 
 use crate::diagnose::error_file::ScriptError;
 use crate::diagnose::exit::{Exit, signal_name};
+use crate::diagnose::missing::Account;
 use crate::diagnose::oom::Oom;
 use crate::exit_code;
 use crate::logs::RankTail;
 use crate::logs::losses::Losses;
+use crate::preflight::finding::{Code, Finding, Severity};
+use crate::preflight::{Judgement, Verdict};
+use crate::store::Refusals;
 use crate::supervise::core::{AttemptRecord, RankRecord};
 use crate::supervise::event::Outcome;
 use crate::supervise::family::Leftover;
@@ -54,6 +58,10 @@ pub struct Report {
     pub others: Vec<Other>,
     /// The attempts before the last.
     pub past: Vec<PastAttempt>,
+    /// Whom the others waited for when the last attempt began to end.
+    pub missing: Option<Account>,
+    /// Clients that the store refused, where nvlaunch served it and refused some.
+    pub refusals: Option<Refusals>,
     /// Processes that outlived their rank and were ended.
     pub leftovers: Vec<Leftover>,
     /// Processes that could not be ended.
@@ -64,8 +72,47 @@ pub struct Report {
     pub losses: Option<Losses>,
     /// Where files are, if any are kept.
     pub run_dir: Option<PathBuf>,
+    /// What preflight saw before the job; `None` where it did not look.
+    pub preflight: Option<Preflight>,
     /// What to try, most helpful first.
     pub hints: Vec<String>,
+}
+
+/// What preflight saw before the job.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Preflight {
+    /// What it said of the machine.
+    pub verdict: Verdict,
+    /// The backend that the ranks were given.
+    pub backend: String,
+    /// What was found, causes first.
+    pub findings: Vec<Found>,
+}
+
+/// A finding of preflight, in brief.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Found {
+    /// Its code.
+    pub code: Code,
+    /// How bad it is.
+    pub severity: Severity,
+    /// One line.
+    pub summary: String,
+}
+
+impl From<&Judgement> for Preflight {
+    fn from(judgement: &Judgement) -> Self {
+        let found = |finding: &Finding| Found {
+            code: finding.code.clone(),
+            severity: finding.severity,
+            summary: finding.summary.clone(),
+        };
+        Self {
+            verdict: judgement.verdict,
+            backend: judgement.backend.name.clone(),
+            findings: judgement.findings.iter().map(found).collect(),
+        }
+    }
 }
 
 /// The first failure.
@@ -170,6 +217,8 @@ pub struct Context {
     pub run_dir: Option<PathBuf>,
     /// Output that was lost.
     pub losses: Option<Losses>,
+    /// What preflight saw before the job.
+    pub preflight: Option<Preflight>,
 }
 
 /// The exit code of an outcome: the one place that maps them.
@@ -238,11 +287,14 @@ impl Report {
             failure,
             others,
             past,
+            missing: ended.missing.clone(),
+            refusals: ended.refusals.clone().filter(Refusals::is_worth_a_line),
             leftovers: ended.leftovers.clone(),
             stuck: stuck.collect(),
             asked: asked.collect(),
             losses: cx.losses,
             run_dir: cx.run_dir,
+            preflight: cx.preflight,
             hints: Vec::new(),
         };
         report.hints = hints::hints(&report);

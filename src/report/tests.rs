@@ -16,11 +16,14 @@ fn quiet(outcome: Outcome) -> Report {
         failure: None,
         others: Vec::new(),
         past: Vec::new(),
+        missing: None,
+        refusals: None,
         leftovers: Vec::new(),
         stuck: Vec::new(),
         asked: Vec::new(),
         losses: None,
         run_dir: None,
+        preflight: None,
         hints: Vec::new(),
     }
 }
@@ -58,6 +61,32 @@ fn shown(mut report: Report) -> String {
 #[test]
 fn a_run_that_ended_well_says_nothing() {
     assert_eq!(shown(quiet(Outcome::Completed)), "");
+}
+
+#[test]
+fn who_was_missing_and_who_was_refused_is_said() {
+    let account = Account {
+        seconds: 60.0,
+        gathering: None,
+        missing: Vec::new(),
+        signs: Vec::new(),
+        lines: vec!["rank 3 has not reached it".to_owned(), "it sleeps".to_owned()],
+    };
+    let mut refusals = Refusals::default();
+    let peer = "10.0.0.9:1234".parse().expect("an address");
+    refusals.add(peer, crate::store::Refused::NotAClient(*b"GET /"));
+    let report = Report { missing: Some(account.clone()), ..failed(Exit::Code(1), &["timed out"]) };
+    let report = Report { refusals: Some(refusals), ..report };
+    insta::assert_snapshot!(shown(report), @"
+    nvlaunch: rank 1 failed first: exit code 1 (after 1.5 s, pid 4242)
+      rank 3 has not reached it
+      it sleeps
+      its last lines on stderr:
+        timed out
+    nvlaunch: the store refused 1 client; the first, 10.0.0.9:1234: not a store client: it began with `GET /`
+    ");
+    let well = Report { missing: Some(account), ..quiet(Outcome::Completed) };
+    assert_eq!(shown(well), "", "in the end they came");
 }
 
 #[test]
@@ -118,6 +147,49 @@ fn an_oom_kill_is_named_only_with_its_evidence() {
     let text = shown(report);
     assert!(text.contains("ran out of memory"), "{text}");
     assert!(text.contains("kernel log: Out of memory: Killed process 4242"), "{text}");
+}
+
+#[test]
+fn what_preflight_saw_is_said_where_the_job_failed() {
+    let found = |code: &'static str, severity, summary: &str| Found {
+        code: Code::new(code),
+        severity,
+        summary: summary.to_owned(),
+    };
+    let preflight = Preflight {
+        verdict: Verdict::Degraded,
+        backend: "nccl".to_owned(),
+        findings: vec![
+            found("NVL008", Severity::Note, "a note"),
+            found("NVL049", Severity::Warning, "persistence mode is off"),
+            found("NVL073", Severity::Warning, "/dev/shm has 64 MiB"),
+        ],
+    };
+    let with = |stderr: &[&str]| {
+        let report = failed(Exit::Code(1), stderr);
+        shown(Report { preflight: Some(preflight.clone()), ..report })
+    };
+    let hints = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| line.starts_with("hint: ")).map(str::to_owned).collect()
+    };
+    let before = |code: &str, what: &str| {
+        format!(
+            "hint: before the job preflight found {code}: {what}; `nvlaunch explain {code}` says more"
+        )
+    };
+    assert_eq!(hints(&with(&["boom"])), [before("NVL049", "persistence mode is off")]);
+    // The last words choose among what was found.
+    let shm = "RuntimeError: unable to write: insufficient shared memory (shm)";
+    assert_eq!(hints(&with(&[shm])), [before("NVL073", "/dev/shm has 64 MiB")]);
+    // They point to something that was not found.
+    let said = hints(&with(&["nvmlInit_v2() failed: Driver/library version mismatch"]));
+    assert!(said[0].starts_with("hint: the rank's last words are those of NVL001: "), "{said:?}");
+    assert_eq!(said[1..], [before("NVL049", "persistence mode is off")]);
+    let without = hints(&shown(failed(Exit::Code(1), &[shm])));
+    assert_eq!(without.len(), 1);
+    // A run that ended well says nothing of it.
+    let well = Report { preflight: Some(preflight.clone()), ..quiet(Outcome::Completed) };
+    assert_eq!(shown(well), "");
 }
 
 #[test]

@@ -22,12 +22,14 @@ pub fn render(report: &Report, repeat_output: bool) -> String {
     let mut text = String::new();
     headline(report, &mut text);
     evidence(report, &mut text);
+    missing(report, &mut text);
     past(report, &mut text);
     if repeat_output {
         last_lines(report, &mut text);
     }
     consequences(report, &mut text);
     leftovers(report, &mut text);
+    refusals(report, &mut text);
     losses(report, &mut text);
     if let Some(dir) = &report.run_dir
         && !text.is_empty()
@@ -109,6 +111,30 @@ fn evidence(report: &Report, text: &mut String) {
         }
         None => {}
     }
+}
+
+/// Only where the run ended badly: a run that ended well waited for nobody in the end.
+fn missing(report: &Report, text: &mut String) {
+    if report.outcome == Outcome::Completed {
+        return;
+    }
+    for line in report.missing.iter().flat_map(|account| &account.lines) {
+        let _ = writeln!(text, "  {line}");
+    }
+}
+
+/// Who was refused is no reason for a run to end, but what a full store kept from a rank may be.
+fn refusals(report: &Report, text: &mut String) {
+    let Some(refusals) = &report.refusals else { return };
+    let all = counted(refusals.total(), "client", "clients");
+    let _ = match refusals.examples.first() {
+        Some(first) => writeln!(
+            text,
+            "nvlaunch: the store refused {all}; the first, {}: {}",
+            first.peer, first.reason
+        ),
+        None => writeln!(text, "nvlaunch: the store was short of files for its clients"),
+    };
 }
 
 fn past(report: &Report, text: &mut String) {
@@ -236,7 +262,7 @@ fn loss_lines(losses: &Losses) -> Vec<String> {
 }
 
 /// `1 line`, `2 lines`
-fn counted(count: u64, one: &str, many: &str) -> String {
+pub fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 

@@ -2,9 +2,12 @@
 //!
 //! Values are texts, read by the same functions as those of the command line.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::error::SettingsError;
+use crate::preflight::finding::{Code, Severity};
 
 /// The file as it is.
 pub const TEXT: &str = include_str!("../../launch-profiles/default.yaml");
@@ -15,10 +18,14 @@ pub const TEXT: &str = include_str!("../../launch-profiles/default.yaml");
 pub struct Defaults {
     /// How many ranks, and what they are called.
     pub geometry: Geometry,
+    /// Where the ranks meet.
+    pub store: Store,
     /// What happens after a rank failed.
     pub restart: Restart,
     /// How a job is ended.
     pub shutdown: Shutdown,
+    /// What is looked at before a job starts.
+    pub preflight: Preflight,
     /// What the ranks read.
     pub input: Input,
     /// What the ranks print.
@@ -35,6 +42,15 @@ pub struct Geometry {
     pub master_addr: String,
     pub master_port: String,
     pub virtual_local_rank: bool,
+}
+
+/// See `store` in the file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the file says what each key is")]
+pub struct Store {
+    pub host: String,
+    pub init_report_after: String,
 }
 
 /// See `restart` in the file.
@@ -54,6 +70,17 @@ pub struct Shutdown {
     pub signal_scope: String,
     pub signals_to_handle: String,
     pub keep_daemons: bool,
+}
+
+/// See `preflight` in the file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the file says what each key is")]
+pub struct Preflight {
+    pub mode: String,
+    pub deadline: String,
+    pub deadline_without_persistence: String,
+    pub severity: BTreeMap<Code, Severity>,
 }
 
 /// See `input` in the file.

@@ -14,6 +14,7 @@ pub mod defaults;
 pub mod env;
 mod error;
 mod layers;
+mod preflight;
 mod rendezvous;
 pub mod spec;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 
 pub use error::SettingsError;
 pub use layers::Origin;
+pub use preflight::{PreflightRequest, resolve as resolve_preflight};
 
 use crate::cli::RunArgs;
 use crate::env_vars;
@@ -82,12 +84,24 @@ pub fn resolve(args: &RunArgs, env: &Env) -> Result<LaunchSpec, SettingsError> {
         master_addr: Some(addresses.master_addr),
         master_port: Some(addresses.master_port),
         rendezvous_host: addresses.rendezvous_host,
+        store: layers
+            .own_text(args.store.as_ref(), "--store")?
+            .unwrap_or_else(|| layers.default("host", &defaults.store.host))
+            .parse(values::store)?,
+        init_report_after: layers
+            .own_text(args.init_report_after.as_ref(), "--init-report-after")?
+            .unwrap_or_else(|| {
+                layers.default("init-report-after", &defaults.store.init_report_after)
+            })
+            .parse(values::duration)
+            .map(|after| Some(after).filter(|after| !after.is_zero()))?,
         virtual_local_rank: layers.flag(args.virtual_local_rank, "--virtual-local-rank")?
             || geometry.virtual_local_rank,
         numa_binding: layers
             .own_text(args.numa_binding.as_ref(), "--numa-binding")?
             .map(|given| given.parse(values::numa_binding))
             .transpose()?,
+        preflight: preflight::of_launch(args, &layers, &defaults.preflight, env)?,
         logs: logs(args, &layers, &defaults)?,
         json_report: layers.own(args.json_report.as_ref()).map(PathBuf::from),
         notes,

@@ -1,8 +1,11 @@
 //! The launch as the user wants it, every default filled in, nothing about this machine yet.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::preflight::finding::{Code, Severity};
 
 /// What each rank runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +57,15 @@ pub enum SignalScope {
     Group,
 }
 
+/// Who serves the store that the ranks meet at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreHost {
+    /// nvlaunch, for the whole run.
+    Nvlaunch,
+    /// Rank 0, as `PyTorch` does without a launcher.
+    Rank0,
+}
+
 /// How a rank's CPUs follow from its device, in torchrun's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NumaBinding {
@@ -93,7 +105,7 @@ pub enum StreamMap {
     /// The same for all.
     All(Streams),
     /// By local rank.
-    ByRank(std::collections::BTreeMap<u32, Streams>),
+    ByRank(BTreeMap<u32, Streams>),
 }
 
 impl StreamMap {
@@ -125,6 +137,36 @@ pub struct LogSpec {
     pub stdout_filters: Vec<String>,
     /// Lines of stderr that contain one of these also go to `filtered_stderr.log`.
     pub stderr_filters: Vec<String>,
+}
+
+/// How much is looked at before the job starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreflightMode {
+    /// Nothing.
+    Off,
+    /// What a launch can afford.
+    Auto,
+    /// Everything, CUDA's start included.
+    Full,
+}
+
+/// What is looked at before a job starts, and what follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreflightSpec {
+    /// How much.
+    pub mode: PreflightMode,
+    /// Whether a job that cannot work is started all the same.
+    pub force: bool,
+    /// `--backend`, where given.
+    pub backend: Option<String>,
+    /// What is taken for `/`.
+    pub root: PathBuf,
+    /// How long the devices' driver may take to answer.
+    pub deadline: Duration,
+    /// The same where nothing keeps its state between jobs.
+    pub deadline_without_persistence: Duration,
+    /// How bad a finding is, where it is not as the catalogue says.
+    pub severity: BTreeMap<Code, Severity>,
 }
 
 /// Everything the user wants of a launch.
@@ -160,12 +202,18 @@ pub struct LaunchSpec {
     pub master_addr: Option<String>,
     /// `MASTER_PORT`, when given.
     pub master_port: Option<u16>,
+    /// Who serves the store at `MASTER_PORT`.
+    pub store: StoreHost,
+    /// After how long an `init_process_group` that has not ended is reported; `None` is never.
+    pub init_report_after: Option<Duration>,
     /// The host of a c10d `--rdzv-endpoint`: with one node it must be this machine.
     pub rendezvous_host: Option<String>,
     /// `LOCAL_RANK=0` for all, each seeing one device.
     pub virtual_local_rank: bool,
     /// CPUs by device.
     pub numa_binding: Option<NumaBinding>,
+    /// What is looked at before the job starts.
+    pub preflight: PreflightSpec,
     /// Output.
     pub logs: LogSpec,
     /// Where the report is written as JSON, when asked for.

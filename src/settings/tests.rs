@@ -116,6 +116,19 @@ fn every_option_of_torchrun_works_in_both_spellings_and_by_variable() {
 }
 
 #[test]
+fn who_serves_the_store_and_when_the_missing_are_named() {
+    let of = |words: &[&str]| {
+        let spec = spec(words);
+        (spec.store, spec.init_report_after.map(|after| after.as_millis()))
+    };
+    assert_eq!(of(&[]), (StoreHost::Nvlaunch, Some(30_000)));
+    assert_eq!(of(&["--store", "rank0"]).0, StoreHost::Rank0);
+    assert_eq!(of(&["--init-report-after", "90"]).1, Some(90_000));
+    assert_eq!(of(&["--init-report-after", "500ms"]).1, Some(500));
+    assert_eq!(of(&["--init-report-after", "0"]).1, None);
+}
+
+#[test]
 fn every_flag_of_torchrun_works_in_both_spellings_and_by_variable() {
     for &(dest, does) in FLAGS {
         let typed = spec(&[&format!("--{}", dest.replace('_', "-"))]);
@@ -207,6 +220,8 @@ fn counts_of_ranks() {
         ("gpu", ProcCount::Gpu),
         ("cpu", ProcCount::Cpu),
         ("xpu", ProcCount::Device("xpu".to_owned())),
+        ("cuda", ProcCount::Device("cuda".to_owned())),
+        ("iluvatar", ProcCount::Device("iluvatar".to_owned())),
         ("npu", ProcCount::Device("npu".to_owned())),
     ];
     for (text, count) in good {
@@ -328,6 +343,10 @@ fn what_cannot_be_is_said() {
         &["--signals-to-handle", "SIGKILL"],
         &["-m", "--no-python"],
         &["--local-ranks-filter", "0;1"],
+        &["--preflight", "ful"],
+        &["--preflight", "never"],
+        &["--backend", "a b"],
+        &["--backend", ""],
         &["-"],
         &[""],
     ];
@@ -360,4 +379,67 @@ fn targets() {
     assert_eq!(spec(&["--no-python"]).target, Target::Program("t.py".into()));
     // As with torchrun, it comes before both.
     assert_eq!(spec(&["--run-path", "--no-python"]).target, Target::Script("t.py".into()));
+}
+
+#[test]
+fn preflight_takes_its_defaults_from_the_file() {
+    let default = spec(&[]).preflight;
+    assert_eq!(
+        default,
+        PreflightSpec {
+            mode: PreflightMode::Auto,
+            force: false,
+            backend: None,
+            root: "/".into(),
+            deadline: Duration::from_secs(5),
+            deadline_without_persistence: Duration::from_secs(15),
+            severity: BTreeMap::new(),
+        }
+    );
+    let preflight = |words: &[&str]| spec(words).preflight;
+    for (word, mode) in [
+        ("off", PreflightMode::Off),
+        ("auto", PreflightMode::Auto),
+        (" full ", PreflightMode::Full),
+    ] {
+        assert_eq!(preflight(&["--preflight", word]).mode, mode);
+    }
+    let typed = preflight(&["--force", "--backend", "cpu:gloo,cuda:NCCL", "--sysroot", "/host"]);
+    let expected = PreflightSpec {
+        force: true,
+        backend: Some("cpu:gloo,cuda:nccl".to_owned()),
+        root: "/host".into(),
+        ..default.clone()
+    };
+    assert_eq!(typed, expected);
+    assert_eq!(
+        spec_by_env(&[("NVLAUNCH_SYSROOT", "/other")]).preflight.root,
+        PathBuf::from("/other")
+    );
+    assert_eq!(spec_by_env(&[("NVLAUNCH_SYSROOT", "")]).preflight, default);
+    // They are nvlaunch's own: torchrun's variables do not reach them.
+    let pet = [("PET_PREFLIGHT", "off"), ("PET_BACKEND", "mpi"), ("PET_FORCE", "1")];
+    assert_eq!(spec_by_env(&pet).preflight, default);
+}
+
+#[test]
+fn preflight_by_itself_is_resolved_as_a_launch_is() {
+    let request = |words: &[&str], env: &[(&str, &str)]| {
+        let line = ["nvlaunch", "preflight"].iter().chain(words).map(OsString::from);
+        let env: Env = env.iter().copied().collect();
+        match cli::parse(line.collect(), &env) {
+            Ok(Invocation::Preflight(args)) => resolve_preflight(&args, &env),
+            other => panic!("{words:?}: {other:?}"),
+        }
+    };
+    let plain = request(&[], &[]).expect("it is right");
+    assert_eq!(plain.spec, spec(&[]).preflight);
+    assert_eq!((plain.nproc, plain.python), (None, None));
+    let words = ["--full", "--nproc", "gpu", "--python", "py", "--backend", "NCCL"];
+    let full = request(&words, &[("NVLAUNCH_SYSROOT", "/host")]).expect("it is right");
+    assert_eq!(full.spec.mode, PreflightMode::Full);
+    assert_eq!((full.nproc, full.python), (Some(ProcCount::Gpu), Some("py".into())));
+    assert_eq!((full.spec.backend, full.spec.root), (Some("nccl".to_owned()), "/host".into()));
+    assert!(request(&["--nproc", "-3"], &[]).is_err());
+    assert!(request(&["--backend", "a b"], &[]).is_err());
 }

@@ -7,9 +7,10 @@ use nix::sys::signal::Signal;
 
 use super::error::Problem;
 use super::spec::{
-    MAX_RANKS, NumaBinding, ProcCount, SignalScope, StdinChoice, StreamMap, Streams,
+    MAX_RANKS, NumaBinding, PreflightMode, ProcCount, SignalScope, StdinChoice, StoreHost,
+    StreamMap, Streams,
 };
-use crate::host::devices;
+use crate::host::vendors;
 
 /// The longest time that can be asked for.
 const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -35,7 +36,7 @@ pub fn nproc(text: &str) -> Result<ProcCount, Problem> {
         "auto" => return Ok(ProcCount::Auto),
         "gpu" => return Ok(ProcCount::Gpu),
         "cpu" => return Ok(ProcCount::Cpu),
-        kind if devices::VENDORS.iter().any(|vendor| vendor.name == kind) => {
+        kind if vendors::find(kind).is_some() => {
             return Ok(ProcCount::Device(kind.to_owned()));
         }
         _ => {}
@@ -44,7 +45,7 @@ pub fn nproc(text: &str) -> Result<ProcCount, Problem> {
     let digits = word.strip_prefix(['-', '+']).unwrap_or(word);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         let words = ["auto", "gpu", "cpu"].into_iter();
-        let known = words.chain(devices::VENDORS.iter().map(|vendor| vendor.name));
+        let known = words.chain(vendors::names());
         let hint = match nearest(word, known.clone()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("give a number, or one of {}", known.collect::<Vec<_>>().join(", ")),
@@ -101,6 +102,35 @@ pub fn start_method(text: &str) -> Result<&str, Problem> {
 /// `rank` or `group`.
 pub fn signal_scope(text: &str) -> Result<SignalScope, Problem> {
     word(text, &[("rank", SignalScope::Rank), ("group", SignalScope::Group)])
+}
+
+/// `auto`, `full` or `off`.
+pub fn preflight_mode(text: &str) -> Result<PreflightMode, Problem> {
+    word(
+        text,
+        &[
+            ("auto", PreflightMode::Auto),
+            ("full", PreflightMode::Full),
+            ("off", PreflightMode::Off),
+        ],
+    )
+}
+
+/// A backend of `torch.distributed`, or one for each kind of device: `cpu:gloo,cuda:nccl`.
+pub fn backend(text: &str) -> Result<String, Problem> {
+    let name = text.trim();
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':' | ',');
+    if name.is_empty() || !name.chars().all(fits) {
+        let hint = "give a name such as nccl or gloo, or one for each kind: cpu:gloo,cuda:nccl";
+        return Err(Problem::new(format!("`{text}` is no backend"), hint));
+    }
+    // PyTorch knows them in lower case only.
+    Ok(name.to_ascii_lowercase())
+}
+
+/// `nvlaunch` or `rank0`.
+pub fn store(text: &str) -> Result<StoreHost, Problem> {
+    word(text, &[("nvlaunch", StoreHost::Nvlaunch), ("rank0", StoreHost::Rank0)])
 }
 
 /// One of torchrun's modes.

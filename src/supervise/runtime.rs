@@ -21,20 +21,25 @@ use super::announce;
 use super::core::Supervisor;
 use super::event::{Action, Event, Now, Outcome, Policy};
 use super::family::{Family, Leftover, Which};
+use super::init_watch::Due;
 use super::keeper::Keeper;
 use super::mark::{self, RunMark};
-use super::port::HeldPort;
+use super::meeting::Meeting;
 use super::ranks::Ranks;
 use super::record::{FORMAT, Header, Step};
+use super::roll_call::RollCall;
 use super::signals::{Incoming, Signals};
 use crate::diagnose::exit::Exit;
+use crate::diagnose::missing::Account;
 use crate::host::process;
 use crate::logs::{AttemptOutput, Logs};
 use crate::plan::{AttemptEnv, Plan};
 use crate::settings::spec::LaunchSpec;
+use crate::store::Refusals;
 
 const SIGNALS: u64 = u64::MAX;
 const KEEPER: u64 = u64::MAX - 1;
+const GATHERING: u64 = u64::MAX - 2;
 
 /// How often a keeper that was killed is replaced.
 const MAX_KEEPERS: u32 = 5;
@@ -64,8 +69,8 @@ pub struct Job<'a> {
     pub run_dir: Option<PathBuf>,
     /// The caller's soft limit on open files, where nvlaunch raised its own.
     pub open_files: Option<u64>,
-    /// An explicit `MASTER_PORT` that was found free.
-    pub port: Option<HeldPort>,
+    /// Where the ranks meet.
+    pub meeting: Meeting,
 }
 
 /// Somebody asked nvlaunch to end.
@@ -109,6 +114,10 @@ pub struct Ended {
     pub asked: Vec<Asked>,
     /// Ranks that are still there.
     pub stuck: Vec<StuckRank>,
+    /// Whom the others waited for when the last attempt began to end.
+    pub missing: Option<Account>,
+    /// Who was refused by the store, where nvlaunch served it.
+    pub refusals: Option<Refusals>,
     /// From the start of supervision to its end, suspended time not counted.
     pub took: Duration,
 }
@@ -142,7 +151,8 @@ struct Runtime<'a> {
     family: Family,
     keeper: Option<Keeper>,
     keepers: u32,
-    held_port: Option<HeldPort>,
+    /// Who was missing when the attempt began to end.
+    missing: Option<Account>,
     error_files: Vec<Option<PathBuf>>,
     output: AttemptOutput,
     asked: Vec<Asked>,
@@ -154,12 +164,12 @@ struct Runtime<'a> {
 }
 
 /// Runs the job to its end.
-pub fn run(mut job: Job<'_>, logs: &mut Logs, signals: Signals) -> io::Result<Ended> {
+pub fn run(job: Job<'_>, logs: &mut Logs, signals: Signals) -> io::Result<Ended> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let family = Family::new(job.mark.clone(), job.spec.keep_daemons);
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(signals.fd(), EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
-    let held_port = job.port.take();
+    epoll.add(job.meeting.bell(), EpollEvent::new(EpollFlags::EPOLLIN, GATHERING))?;
     let mut runtime = Runtime {
         core: Supervisor::new(job.policy.clone()),
         clock: Clock { began: Instant::now(), suspended: Duration::ZERO },
@@ -171,7 +181,7 @@ pub fn run(mut job: Job<'_>, logs: &mut Logs, signals: Signals) -> io::Result<En
         keepers: 0,
         family,
         ranks: Ranks::new(job.spec.signal_scope, job.mark.limit, job.open_files)?,
-        held_port,
+        missing: None,
         error_files: Vec::new(),
         output: AttemptOutput::default(),
         asked: Vec::new(),
@@ -216,8 +226,11 @@ impl Runtime<'_> {
             return Ok(());
         }
         let before = Instant::now();
-        let timeout = self.core.next_wake().map(|at| at.saturating_sub(self.clock.now()));
-        let timeout = timeout.map(|timeout| timeout.min(LOOK_EVERY));
+        let until = |at: Now| at.saturating_sub(self.clock.now());
+        let deadline = self.core.next_wake().map(|at| until(at).min(LOOK_EVERY));
+        // Nothing depends on the exact time of a look: it costs one wake-up, not one each 50 ms.
+        let look = self.job.meeting.next_wake().map(until);
+        let timeout = deadline.into_iter().chain(look).min();
         let mut events = [EpollEvent::empty(); 64];
         let waited = self.epoll.wait(&mut events, epoll_timeout(timeout));
         self.overslept = timeout.map_or(Duration::ZERO, |t| before.elapsed().saturating_sub(t));
@@ -238,11 +251,17 @@ impl Runtime<'_> {
             match event.data() {
                 SIGNALS => self.take_signals(),
                 KEEPER => self.replace_keeper(),
+                GATHERING => self.job.meeting.gathering_begins(self.clock.now()),
                 rank => self.look_at(u32::try_from(rank).expect("the data of a rank is its rank")),
             }
         }
         if self.core.next_wake().is_some_and(|at| at <= self.clock.now()) {
             self.feed(Event::Tick);
+        }
+        let now = self.clock.now();
+        if self.job.meeting.due(now) == Some(Due::Look) {
+            let account = self.roll_call(now).look();
+            self.say(account.map(|account| account.said()));
         }
         Ok(())
     }
@@ -263,6 +282,7 @@ impl Runtime<'_> {
                         let name = |pid| process::look(pid).map_or(String::new(), |p| p.name);
                         let from = from.map(|pid| (pid, name(pid)));
                         self.asked.push(Asked { at: self.clock.now(), signal, from });
+                        self.keep_who_is_missing(None);
                         let line = announce::asked(self.asked.len(), signal, &self.job.policy);
                         self.say(line);
                     }
@@ -306,7 +326,26 @@ impl Runtime<'_> {
         for (rank, error) in self.ranks.exec_failures() {
             self.feed(Event::ExecFailed { rank, reason: error.to_string() });
         }
+        self.job.meeting.ended(rank);
+        if exit.is_success() {
+            let account = self.roll_call(self.clock.now()).after_early_end(rank);
+            self.say(account.map(|account| account.said()));
+        } else {
+            self.keep_who_is_missing(Some(rank));
+        }
         self.feed(Event::Exited { rank, exit });
+    }
+
+    fn roll_call(&mut self, now: Now) -> RollCall<'_> {
+        let (meeting, attempt) = (&mut self.job.meeting, self.core.attempt());
+        RollCall { meeting, logs: self.logs, attempt, now }
+    }
+
+    /// The attempt begins to end, by the failure of this rank or because nvlaunch was asked.
+    fn keep_who_is_missing(&mut self, failed: Option<u32>) {
+        if self.missing.is_none() && self.core.attempt().suspect.is_none() {
+            self.missing = self.roll_call(self.clock.now()).before_end(failed);
+        }
     }
 
     /// Steps the core and does what it says, until it has nothing more to say.
@@ -364,6 +403,7 @@ impl Runtime<'_> {
                 let is_held = self.job.spec.keep_daemons || !self.ranks.unreaped().is_empty();
                 let limit = if is_held { DRAIN_LIMIT_WHERE_HELD } else { DRAIN_LIMIT };
                 self.output = self.logs.close_attempt(limit);
+                self.job.meeting.end_attempt();
             }
             Action::Suspend => {
                 self.suspend();
@@ -387,7 +427,8 @@ impl Runtime<'_> {
         self.family.begin_attempt();
         self.error_files.clear();
         let failed = |rank, reason: String| Event::SpawnFailed { rank, reason };
-        let master_port = match self.take_port() {
+        self.missing = None;
+        let master_port = match self.job.meeting.begin_attempt(count) {
             Ok(port) => port,
             Err(error) => {
                 let port = self.job.plan.master_port.unwrap_or(0);
@@ -410,6 +451,7 @@ impl Runtime<'_> {
             match self.ranks.start(self.job.plan, rank, &env, pipes) {
                 Ok(pid) => {
                     self.family.add_rank(rank, pid);
+                    self.job.meeting.started(rank, pid);
                     if let Some(keeper) = &mut self.keeper {
                         keeper.know(pid);
                     }
@@ -426,16 +468,6 @@ impl Runtime<'_> {
                 }
             }
         }
-    }
-
-    /// The port of this attempt: the one that was asked for, else a fresh one each time.
-    fn take_port(&mut self) -> io::Result<u16> {
-        if self.held_port.is_none() || self.job.plan.master_port.is_none() {
-            // The old one first, so that a port that was asked for is free to be held again.
-            self.held_port = None;
-            self.held_port = Some(HeldPort::hold(self.job.plan.master_port.unwrap_or(0))?);
-        }
-        Ok(self.held_port.as_ref().expect("held just now").port())
     }
 
     fn start_keeper(&mut self) {
@@ -530,6 +562,8 @@ impl Runtime<'_> {
             leftovers: self.family.ended(),
             asked: self.asked,
             stuck: self.stuck,
+            missing: self.missing,
+            refusals: self.job.meeting.refusals(),
             took: self.clock.now(),
         }
     }

@@ -163,16 +163,26 @@ impl Running {
         kill(Pid::from_raw(self.pid()), signal).expect("the program is there");
     }
 
+    /// Ends its standard input, where that is a pipe.
+    pub fn close_stdin(&mut self) {
+        self.child.stdin = None;
+    }
+
     /// Waits for a line of stdout that contains `needle`; returns it.
     pub fn stdout_line(&mut self, needle: &str) -> String {
         let stream = self.stdout.as_ref().expect("stdout is a pipe");
-        wait_line(stream, &mut self.seen[0], needle)
+        wait_line(stream, &mut self.seen[0], needle, SOON)
     }
 
     /// Waits for a line of stderr that contains `needle`; returns it.
     pub fn stderr_line(&mut self, needle: &str) -> String {
+        self.stderr_line_within(needle, SOON)
+    }
+
+    /// The same where it may take longer, as importing torch does in several ranks.
+    pub fn stderr_line_within(&mut self, needle: &str, bound: Duration) -> String {
         let stream = self.stderr.as_ref().expect("stderr is a pipe");
-        wait_line(stream, &mut self.seen[1], needle)
+        wait_line(stream, &mut self.seen[1], needle, bound)
     }
 
     /// Waits for the end of the program and of its output.
@@ -227,12 +237,17 @@ impl Drop for Running {
     }
 }
 
-fn wait_line(stream: &Receiver<Vec<u8>>, seen: &mut Vec<u8>, needle: &str) -> String {
-    let end = Instant::now() + SOON;
+fn wait_line(
+    stream: &Receiver<Vec<u8>>,
+    seen: &mut Vec<u8>,
+    needle: &str,
+    bound: Duration,
+) -> String {
+    let end = Instant::now() + bound;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let Ok(line) = stream.recv_timeout(left) else {
-            panic!("no line with `{needle}` in {SOON:?}; seen: {}", String::from_utf8_lossy(seen));
+            panic!("no line with `{needle}` in {bound:?}; seen: {}", String::from_utf8_lossy(seen));
         };
         seen.extend(&line);
         let text = String::from_utf8_lossy(&line).into_owned();

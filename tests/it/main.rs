@@ -2,18 +2,24 @@
 
 #![expect(clippy::print_stdout, reason = "what was measured, and why something was skipped")]
 
+mod answers;
 mod bad_input;
 mod behaviours;
 mod cgroup;
 mod doubles;
 mod first_failure;
 mod harness;
+mod hosts;
 mod launch;
+mod missing;
+mod nvml;
 mod oom;
 mod orphans;
 mod parity;
+mod preflight;
 mod pty;
 mod signals;
+mod store;
 mod streams;
 mod stuck;
 mod suspend;

@@ -12,7 +12,7 @@ use crate::harness::{Job, nvlaunch, venv};
 const DRIVER: &str = include_str!("pty_driver.py");
 
 /// Runs nvlaunch on a terminal; what it printed and how it ended.
-fn on_terminal(job: Job, steps: &Value, args: &[&str]) -> Value {
+pub fn on_terminal(job: Job, steps: &Value, args: &[&str]) -> Value {
     let (python, driver) = (venv("python"), job.dir.path().join("driver.py"));
     let job = job.file("driver.py", DRIVER).with(|command| {
         let mut typist = std::process::Command::new(python);

@@ -45,7 +45,7 @@ fn b02_every_name_of_the_contract_is_set() {
             ("MASTER_ADDR", "127.0.0.1"),
             ("TORCHELASTIC_RESTART_COUNT", "0"),
             ("TORCHELASTIC_MAX_RESTARTS", "3"),
-            ("TORCHELASTIC_USE_AGENT_STORE", "False"),
+            ("TORCHELASTIC_USE_AGENT_STORE", "True"),
             ("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT"),
             ("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
             ("OMP_NUM_THREADS", "1"),
@@ -107,13 +107,14 @@ fn b06_b07_pytorch_initialises_without_arguments_and_knows_it_was_launched() {
     // of the first one's.
     for backend in ["'gloo'", ""] {
         let script = "
-import torch, torch.distributed as dist
+import os, torch, torch.distributed as dist
 dist.init_process_group(BACKEND)
 one = torch.ones(1)
 dist.all_reduce(one)
-print(dist.is_torchelastic_launched(), dist.get_rank(), dist.get_world_size(), int(one))
+print(dist.is_torchelastic_launched(), dist.get_rank(), dist.get_world_size(), int(one), flush=True)
 dist.barrier()
 dist.destroy_process_group()
+os._exit(0)
 ";
         let job = Job::new().args(["--nproc", "2"]).script(&script.replace("BACKEND", backend));
         let end = job.run_within(Duration::from_secs(90)).expect_code(0);
@@ -123,7 +124,7 @@ dist.destroy_process_group()
     }
 }
 
-/// Rank 0 does what `PyTorch`'s store does: it binds all addresses with `SO_REUSEADDR`. It goes on
+/// With `--store rank0`, rank 0 does what `PyTorch`'s store does: it binds all addresses with `SO_REUSEADDR`. It goes on
 /// only when the other launch's rank 0 listens as well.
 const LISTEN: &str = "
 import os, socket, sys, time
@@ -143,12 +144,13 @@ while not os.path.exists(other):
 ";
 
 #[test]
-fn b08_two_launches_at_once_never_take_the_same_port() {
+fn b08_two_launches_at_once_never_take_the_same_port_where_rank_0_listens() {
     let dir = tempfile::tempdir().expect("a folder");
     for round in 0..100 {
         let place = |name: &str| dir.path().join(format!("{round}-{name}"));
         let start = |mine: &str, other: &str| {
-            let job = Job::new().args(["--no-python", "python", "-IS", "listen.py"]);
+            let job = Job::new().args(["--store", "rank0"]);
+            let job = job.args(["--no-python", "python", "-IS", "listen.py"]);
             job.file("listen.py", LISTEN).arg(place(mine)).arg(place(other)).start()
         };
         let both = [start("a", "b"), start("b", "a")];
@@ -166,7 +168,8 @@ dist.init_process_group('gloo')
 one = torch.ones(1)
 dist.all_reduce(one)
 dist.barrier()
-print('port', os.environ['MASTER_PORT'], int(one))
+print('port', os.environ['MASTER_PORT'], int(one), flush=True)
+os._exit(0)
 ";
     let start = || Job::new().args(["--nproc", "2"]).script(script).start();
     let ports: Vec<String> = [start(), start()]

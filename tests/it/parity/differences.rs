@@ -76,12 +76,6 @@ pub const DIFFERENCES: &[Difference] = &[
         "127.0.0.1",
         "no name has to be looked up, and nothing goes over a network",
     ),
-    any(
-        "env TORCHELASTIC_USE_AGENT_STORE",
-        "True",
-        "False",
-        "rank 0 serves the store, so that each attempt begins with an empty one",
-    ),
     of(
         &["an id alone", "standalone with an id"],
         "env TORCHELASTIC_RUN_ID",
@@ -104,6 +98,7 @@ pub const DIFFERENCES: &[Difference] = &[
         "PyTorch takes an empty one for none; scripts that open what is set do not",
     ),
     any("env NVLAUNCH_ATTEMPT", "-", "*", "nvlaunch's own names"),
+    any("env NVLAUNCH_BACKEND", "-", "gloo", "nvlaunch's own names"),
     any("env NVLAUNCH_RUN_DIR", "-", "<dir>/*", "nvlaunch's own names"),
     any("env NVLAUNCH_RUN_ID", "-", "<id>", "nvlaunch's own names"),
     any("env NVLAUNCH_VERSION", "-", "*", "nvlaunch's own names"),

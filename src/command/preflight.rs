@@ -1,0 +1,217 @@
+//! `nvlaunch preflight`, and the same look before a launch.
+//!
+//! - R1: what a launch refuses, `nvlaunch preflight` calls refused, and the other way round: both
+//!   look and judge through [`look`] and [`judged`].
+//! - R2: what is said of the machine goes to stderr in a launch, whose stdout is the ranks' own.
+//! - R3: `--preflight off` reads nothing and sets nothing.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{facts_file, output};
+use crate::cli::PreflightArgs;
+use crate::error::{BoxError, Explain};
+use crate::exit_code;
+use crate::host::depth::Depth;
+use crate::host::facts::HostFacts;
+use crate::host::facts::nvidia::Probe;
+use crate::host::target::{self, ProgramFact};
+use crate::host::{self, devices, limits, survey};
+use crate::plan::{self, PlanError};
+use crate::preflight::text::{self, Manner};
+use crate::preflight::{Intent, Judgement, Verdict, decide, document, judge};
+use crate::probe;
+use crate::settings;
+use crate::settings::env::Env;
+use crate::settings::spec::{LaunchSpec, PreflightMode, PreflightSpec, ProcCount, Target};
+
+/// Why the machine cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+enum PreflightError {
+    #[error("--sysroot: `{}` is no folder", root.display())]
+    Root { root: PathBuf },
+}
+
+impl Explain for PreflightError {
+    fn hint(&self) -> Option<String> {
+        Some("give the folder that holds the machine's etc, proc, sys and usr".to_owned())
+    }
+
+    fn exit_code(&self) -> u8 {
+        exit_code::NO_INPUT
+    }
+}
+
+/// What was seen and what follows.
+#[derive(Debug)]
+pub(super) struct Preflight {
+    /// What is true of the machine.
+    pub facts: HostFacts,
+    /// What that means for the job.
+    pub judgement: Judgement,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// `nvlaunch preflight`; the exit code.
+pub(super) fn preflight(args: &PreflightArgs, env: &Env) -> Result<u8, BoxError> {
+    let began = Instant::now();
+    let request = settings::resolve_preflight(args, env)?;
+    let spec = &request.spec;
+    let facts_out = args.facts_out_file();
+    if let Some(path) = &facts_out {
+        facts_file::check(path)?;
+    }
+    let (facts, nproc) = if let Some(path) = args.facts_file() {
+        // Words such as `gpu` would count the devices of this machine.
+        let count = match request.nproc {
+            Some(ProcCount::Count(count)) => Some(Ok(count)),
+            _ => None,
+        };
+        (facts_file::read(&path)?, count)
+    } else {
+        check_root(&spec.root)?;
+        let interpreter = interpreter(spec, env, request.python.as_deref())?;
+        let nproc = request.nproc.as_ref().map(|nproc| count(nproc, &spec.root, env));
+        (look(spec, env, interpreter.as_deref()), nproc)
+    };
+    let facts = document::without_secrets(facts);
+    let judgement =
+        judged(spec, nproc.as_ref().and_then(|count| count.as_ref().ok()).copied(), &facts);
+    let stdout = std::io::stdout();
+    let colour = !matches!(anstream::AutoStream::choice(&stdout), anstream::ColorChoice::Never);
+    let text = if args.json {
+        document::render(&judgement, &facts)
+    } else {
+        let took = began.elapsed();
+        text::whole(&judgement, &facts, Manner { colour, took, force: false })
+    };
+    let printed = output::print(&text);
+    if let Some(path) = &facts_out {
+        facts_file::write(path, &facts)?;
+    }
+    match (judgement.verdict, nproc) {
+        (Verdict::Refused, _) => Ok(exit_code::UNAVAILABLE),
+        // No finding says why the ranks cannot be counted.
+        (_, Some(Err(error))) => Err(error.into()),
+        _ => Ok(printed),
+    }
+}
+
+/// The look before a launch; `None` with `--preflight off`.
+pub(super) fn before_launch(
+    spec: &LaunchSpec,
+    machine: &host::Facts,
+    env: &Env,
+) -> Result<Option<Preflight>, BoxError> {
+    let wanted = &spec.preflight;
+    if wanted.mode == PreflightMode::Off {
+        return Ok(None);
+    }
+    let began = Instant::now();
+    check_root(&wanted.root)?;
+    let interpreter = match (&spec.target, &machine.program) {
+        _ if wanted.root != Path::new("/") => spec.python.as_deref(),
+        (Target::Program(program), ProgramFact::Found(path)) => {
+            let name = program.file_name().unwrap_or_default().to_string_lossy();
+            Some(path.as_path()).filter(|_| name.starts_with("python"))
+        }
+        (_, ProgramFact::Found(path)) => Some(path.as_path()),
+        _ => None,
+    };
+    let facts = look(wanted, env, interpreter);
+    let judgement = judged(wanted, plan::count(spec, machine).ok(), &facts);
+    Ok(Some(Preflight { facts, judgement, took: began.elapsed() }))
+}
+
+impl Preflight {
+    /// Whether the launch ends here.
+    pub(super) fn refuses(&self, spec: &LaunchSpec) -> bool {
+        self.judgement.verdict == Verdict::Refused && !spec.preflight.force
+    }
+
+    /// What is said of it before the ranks start. A machine on which nothing is wrong is worth a
+    /// line to a person at a terminal, and none in the log of the hundredth job.
+    pub(super) fn said(&self, spec: &LaunchSpec) -> Option<String> {
+        let stderr = std::io::stderr();
+        if self.judgement.verdict == Verdict::Ok && !stderr.is_terminal() {
+            return None;
+        }
+        let colour = !matches!(anstream::AutoStream::choice(&stderr), anstream::ColorChoice::Never);
+        let manner = Manner { colour, force: spec.preflight.force, took: self.took };
+        Some(text::launch(&self.judgement, &self.facts, manner))
+    }
+}
+
+/// Reads the machine, and asks its driver where that can be done.
+fn look(spec: &PreflightSpec, env: &Env, interpreter: Option<&Path>) -> HostFacts {
+    let depth = match spec.mode {
+        PreflightMode::Full => Depth::Full,
+        PreflightMode::Auto | PreflightMode::Off => Depth::Launch,
+    };
+    let mut facts = survey::survey(&spec.root, env, depth, interpreter);
+    ask_driver(&mut facts, spec, env, depth, interpreter);
+    facts
+}
+
+/// Asks the driver, where there is one; [`probe`] knows where it may not be asked.
+fn ask_driver(
+    facts: &mut HostFacts,
+    spec: &PreflightSpec,
+    env: &Env,
+    depth: Depth,
+    interpreter: Option<&Path>,
+) {
+    let mut settings = probe::Settings::new(&spec.root, env, depth);
+    if settings.library.is_some() {
+        facts.nvidia.get_or_insert_default();
+    }
+    let Some(nvidia) = &mut facts.nvidia else { return };
+    settings.interpreter = interpreter.map(Path::to_owned);
+    settings.deadline =
+        if nvidia.persistence_daemon { spec.deadline } else { spec.deadline_without_persistence };
+    nvidia.nvml = probe::nvml(&settings);
+    nvidia.cuda = match &nvidia.nvml {
+        _ if depth == Depth::Launch => Probe::NotAsked,
+        // It would hang in the same place, and cost the same time again.
+        Probe::Hung(_) => Probe::Skipped("NVML did not answer".to_owned()),
+        _ => probe::cuda(&settings),
+    };
+}
+
+fn judged(spec: &PreflightSpec, nproc: Option<u32>, facts: &HostFacts) -> Judgement {
+    let intent =
+        Intent { nproc, nnodes: 1, backend: spec.backend.clone(), severity: spec.severity.clone() };
+    let findings = judge::judge(facts, &intent);
+    decide::decide(facts, findings, &intent)
+}
+
+fn check_root(root: &Path) -> Result<(), PreflightError> {
+    if root.is_dir() { Ok(()) } else { Err(PreflightError::Root { root: root.to_owned() }) }
+}
+
+/// The interpreter whose packages are looked at. Below another root it is the one that was named:
+/// what this machine's PATH leads to says nothing of it.
+fn interpreter(
+    spec: &PreflightSpec,
+    env: &Env,
+    python: Option<&Path>,
+) -> Result<Option<PathBuf>, PlanError> {
+    if spec.root != Path::new("/") {
+        return Ok(python.map(Path::to_owned));
+    }
+    let found = target::interpreter(Path::new("/"), env, python);
+    match plan::program(&found) {
+        Ok(path) => Ok(Some(path)),
+        Err(error) if python.is_some() => Err(error),
+        // Nobody asked for one.
+        Err(_) => Ok(None),
+    }
+}
+
+/// The ranks that `--nproc` would be on this machine.
+fn count(nproc: &ProcCount, root: &Path, env: &Env) -> Result<u32, PlanError> {
+    let cpus = limits::allowed_cpus(root).map_or(1, |cpus| cpus.len());
+    plan::count_of(nproc, false, cpus, &devices::probe(root, env))
+}

@@ -1,0 +1,9 @@
+//! Facts built by hand, and the findings that they have to give, exactly.
+
+mod build;
+mod cases;
+mod mismatch;
+mod properties;
+mod surroundings;
+
+pub use build::*;
