@@ -1,5 +1,6 @@
 """The cases. Each is a generator of work that `run.py` drives, and gives samples by contender."""
 
+import json
 import os
 import signal
 import statistics
@@ -8,7 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from contenders import PROGRAMS, BenchError, Run, command
+import contenders
+import store
+from contenders import PROGRAMS, BenchError, Run, build_nvml, command
 
 MB = 1_000_000
 
@@ -221,7 +224,64 @@ def idle(config, progress):
     return [{"what": f"idle, {ranks} ranks", "unit": "ms/10s", "samples": samples}]
 
 
-CASES = {"launch": launch, "respawn": respawn, "memory": memory, "tee": tee, "idle": idle}
+def preflight(config, progress):
+    """`nvlaunch preflight` from start to end, in ms; the floor makes the same calls to NVML."""
+    with tempfile.TemporaryDirectory(prefix="nvlaunch-bench-") as folder:
+        floor, library = build_nvml(folder)
+        gpus = {"count": 8}
+        # What the library of a real driver takes, about; a double answers in no time.
+        slow = {"nvmlInit_v2": 20, "nvmlDeviceGetHandleByIndex_v2": 2}
+        cases = {
+            "no driver": None,
+            "8 GPUs of a double": gpus,
+            "8 GPUs, 36 ms of NVML": gpus | {"slow": slow},
+        }
+        results = []
+        for what, script in cases.items():
+            env = {"NVLAUNCH_NVML_LIB": ""}
+            if script:
+                path = Path(folder, f"{len(results)}.json")
+                path.write_text(json.dumps(script))
+                env = {"NVLAUNCH_NVML_LIB": str(library), "FAKE_NVML_SCRIPT": str(path)}
+            check_preflight(env, 8 if script else None)
+            ours = [str(contenders.NVLAUNCH), "preflight"]
+            words = {"floor": [str(floor), str(library)] if script else ["/bin/true"],
+                     "nvlaunch": ours}  # fmt: skip
+
+            def sample(name, words=words, env=env):
+                with Run(words[name], env) as run:
+                    _, status = os.waitpid(run.pid, 0)
+                    took = (time.monotonic_ns() - run.began) / 1e6
+                    run.status = os.waitstatus_to_exitcode(status)
+                    if run.status not in (0, 69):
+                        raise BenchError(f"{words[name]} ended with {run.status}")
+                    return took
+
+            rounds = dict.fromkeys(words, config.rounds(40))
+            samples = interleaved(rounds, list(rounds), sample, progress)
+            results.append({"what": f"preflight, {what}", "unit": "ms", "samples": samples})
+    return results
+
+
+def check_preflight(env, devices):
+    """Whether nvlaunch sees what it is shown."""
+    words = [contenders.NVLAUNCH, "preflight", "--json"]
+    ran = subprocess.run(words, env=dict(os.environ, **env), capture_output=True, text=True)
+    nvidia = json.loads(ran.stdout)["facts"]["nvidia"]
+    seen = nvidia["nvml"]["detail"]["device_count"] if nvidia and devices else None
+    if seen != devices:
+        raise BenchError(f"nvlaunch preflight sees {seen} GPUs, not {devices}")
+
+
+CASES = {
+    "launch": launch,
+    "respawn": respawn,
+    "memory": memory,
+    "tee": tee,
+    "idle": idle,
+    "preflight": preflight,
+    "store": store.cases,
+}
 
 
 def median(samples):

@@ -130,3 +130,12 @@ def build_programs():
          "--target-dir", ROOT / "target/bench"],
         check=True,
     )  # fmt: skip
+
+
+def build_nvml(folder):
+    """Builds the floor of preflight into `folder`, and the double of NVML; their paths."""
+    floor = Path(folder, "nvml")
+    subprocess.run(["cc", "-O2", "-o", floor, ROOT / "bench/nvml.c", "-ldl"], check=True)
+    example = ["cargo", "build", "--quiet", "--release", "--locked", "--example", "fake_nvml"]
+    subprocess.run(example, cwd=ROOT, check=True)
+    return floor, ROOT / "target/release/examples/libfake_nvml.so"

@@ -75,7 +75,7 @@ def ratios(result):
     middle = {name: median(samples) for name, samples in result["samples"].items()}
     floor, ours, torch = (middle.get(name) for name in COLUMNS)
     values = {"nvlaunch/floor": ours / floor if floor else None}
-    if torch and result["unit"] == "MB/s":
+    if torch and result["unit"] in ("MB/s", "kop/s"):
         values["against torchrun"] = ours / torch
     elif torch and floor:
         values["against torchrun"] = (torch - floor) / (ours - floor) if ours > floor else None

@@ -6,14 +6,18 @@
 //! - `once` is a rank that writes its stamp and ends; `stay` waits in the first attempt until it
 //!   is killed and does as `once` in a later one; `write BYTES` prints lines of 100 bytes;
 //!   `write-stay BYTES` prints them and stays.
+//! - `store-…`: load for a rank store, see `store.rs`.
 //! - `drain` reads its standard input to the end, as a fast reader of the console.
 //!
 //! A stamp is a file `$BENCH_STAMPS/<rank>.<attempt>` with the time of `CLOCK_MONOTONIC` in
 //! nanoseconds and the process id. The time is taken first of all.
 
+mod store;
+
 use std::env::{self, args};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::process::{Child, Command, ExitCode, Stdio};
 
@@ -53,6 +57,12 @@ fn run(now: i64) -> io::Result<bool> {
             stay();
         }
         "drain" => drain()?,
+        "store-load" => {
+            let (server, op) = (server(&next()?)?, next()?);
+            println!("{}", store::load(server, &op, number(&next()?)?, number(&next()?)?)?);
+        }
+        "store-gather" => println!("{}", store::gather(server(&next()?)?, number(&next()?)?)?),
+        "store-fill" => println!("{}", store::fill(server(&next()?)?, number(&next()?)?)?),
         "floor" => {
             let (file, count) = (next()?, number(&next()?)?);
             let begun = monotonic_ns();
@@ -67,6 +77,10 @@ fn run(now: i64) -> io::Result<bool> {
         other => return Err(io::Error::other(format!("unknown word {other}"))),
     }
     Ok(true)
+}
+
+fn server(word: &str) -> io::Result<SocketAddr> {
+    word.parse().map_err(io::Error::other)
 }
 
 fn number(word: &str) -> io::Result<usize> {
