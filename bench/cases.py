@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import contenders
-import store
 from contenders import PROGRAMS, BenchError, Run, build_nvml, command
+
+import store
 
 MB = 1_000_000
 

@@ -153,7 +153,8 @@ def main():
         if options.older:
             older = linked(options.older, ["libcuda.so"], Path(folder, "older"))
             steps.python_says("g: an older libcuda", r"^code 803$", CUDA, older)
-        steps.python_says("h: out of memory looks like a bug", r"NVML_SUCCESS", OUT_OF_MEMORY, newer)
+        said = r"NVML_SUCCESS"
+        steps.python_says("h: out of memory looks like a bug", said, OUT_OF_MEMORY, newer)
 
         preflight = [options.nvlaunch, "preflight", "--python", options.python]
         steps.expect("nvlaunch finds nothing wrong as it is", r"preflight: ok", preflight, code=0)
