@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::doubles::{launch, marked, marker, pids};
-use crate::harness::{SOON, is_alive, wait_until};
+use crate::harness::{Running, SOON, is_alive, wait_until};
 
 const GRACE: Duration = Duration::from_millis(700);
 /// How long the job is kept stopped: longer than the grace.
