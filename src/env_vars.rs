@@ -1,7 +1,8 @@
 //! Every environment variable that nvlaunch reads or sets, in one list.
 //!
-//! Read besides these: `PET_<OPTION>` for every option of torchrun, as `PET_NPROC_PER_NODE` for
-//! `--nproc-per-node`, below the command line; an empty one is unset.
+//! Read besides these: `NVLAUNCH_<OPTION>` for every option, as `NVLAUNCH_LOG_DIR` for `--log-dir`,
+//! below the command line; and below that `PET_<OPTION>` for every option of torchrun, as
+//! `PET_NPROC_PER_NODE` for `--nproc-per-node`. An empty one is unset.
 
 /// Set for each rank: identifies the run, and marks every descendant of its ranks.
 pub const RUN_ID: &str = "NVLAUNCH_RUN_ID";
@@ -15,6 +16,8 @@ pub const VERSION: &str = "NVLAUNCH_VERSION";
 pub const BACKEND: &str = "NVLAUNCH_BACKEND";
 /// Read: the folder that preflight takes for `/`, below `--sysroot`.
 pub const SYSROOT: &str = "NVLAUNCH_SYSROOT";
+/// Read: the launch profile, below `--profile`.
+pub const PROFILE: &str = "NVLAUNCH_PROFILE";
 /// Read: the level of the developers' log on stderr (`error` … `trace`); off by default.
 pub const LOG: &str = "NVLAUNCH_LOG";
 
@@ -22,6 +25,18 @@ pub const LOG: &str = "NVLAUNCH_LOG";
 pub const NVML_LIB: &str = "NVLAUNCH_NVML_LIB";
 /// Read, and added to for the NVML probe alone: libraries that the dynamic linker loads first.
 pub const LD_PRELOAD: &str = "LD_PRELOAD";
+
+/// The names that begin with `NVLAUNCH_` and are no option's.
+pub const OWN: &[&str] = &[RUN_ID, ATTEMPT, RUN_DIR, VERSION, LOG, NVML_LIB];
+
+/// Read: the id of the Slurm job, for the id of the run.
+pub const SLURM_JOB_ID: &str = "SLURM_JOB_ID";
+/// Read: the name of the Slurm cluster, to choose a profile.
+pub const SLURM_CLUSTER_NAME: &str = "SLURM_CLUSTER_NAME";
+/// Read: the Slurm partition of the job, to choose a profile.
+pub const SLURM_JOB_PARTITION: &str = "SLURM_JOB_PARTITION";
+/// Read: the folder of the user's configuration files.
+pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
 
 /// Read: the interpreter of the ranks, as for torchrun; below `--python`.
 pub const PYTHON_EXEC: &str = "PYTHON_EXEC";

@@ -20,6 +20,7 @@ pub mod logs;
 pub mod plan;
 pub mod preflight;
 pub mod probe;
+pub mod profile;
 pub mod report;
 pub mod settings;
 pub mod store;

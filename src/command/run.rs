@@ -19,6 +19,7 @@ use crate::exit_code;
 use crate::host::{self, process::Dispositions};
 use crate::logs::{ConsoleConfig, LogConfig, Logs, Losses, RankLabel};
 use crate::plan::{self, Plan};
+use crate::profile::layer::Files;
 use crate::report::{self, Report, text};
 use crate::settings;
 use crate::settings::env::Env;
@@ -80,7 +81,8 @@ impl Explain for RunError {
 
 /// Runs a job; the exit code.
 pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
-    let spec = settings::resolve(args, env)?;
+    let files = Files::embedded()?;
+    let spec = settings::resolve(args, env, &files)?;
     let facts = host::gather(Path::new("/"), env, &spec)?;
     plan::check(&spec, &facts)?;
     let preflight = preflight::before_launch(&spec, &facts, env)?;

@@ -296,7 +296,8 @@ fn the_topology_is_read_from_sysfs() {
 
 fn spec(target: Target, python: Option<&Path>) -> LaunchSpec {
     let args = crate::cli::RunArgs { script: Some("t.py".into()), ..Default::default() };
-    let spec = crate::settings::resolve(&args, &env(&[])).expect("the settings are right");
+    let files = crate::profile::layer::Files::embedded().expect("the file is right");
+    let spec = crate::settings::resolve(&args, &env(&[]), &files).expect("the settings are right");
     LaunchSpec { target, python: python.map(Path::to_owned), ..spec }
 }
 

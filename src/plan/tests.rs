@@ -16,7 +16,9 @@ fn spec(words: &[&str]) -> LaunchSpec {
     let line = std::iter::once("nvlaunch").chain(words.iter().copied()).map(OsString::from);
     match crate::cli::parse(line.collect(), &Env::default()) {
         Ok(crate::cli::Invocation::Run(args)) => {
-            crate::settings::resolve(&args, &Env::default()).expect("the settings are right")
+            let files = crate::profile::layer::Files::embedded().expect("the file is right");
+            crate::settings::resolve(&args, &Env::default(), &files)
+                .expect("the settings are right")
         }
         other => panic!("{words:?} is no run: {other:?}"),
     }

@@ -1,109 +1,77 @@
-//! The embedded defaults, `launch-profiles/default.yaml`.
-//!
-//! Values are texts, read by the same functions as those of the command line.
+//! The embedded defaults, `launch-profiles/default.yaml`: the lowest layer, and the text of every
+//! key.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
+use std::sync::Arc;
 
 use super::error::SettingsError;
-use crate::preflight::finding::{Code, Severity};
+use super::layers::Origin;
+use crate::profile::layer::Layer;
+use crate::profile::{check, node};
 
 /// The file as it is.
 pub const TEXT: &str = include_str!("../../launch-profiles/default.yaml");
 
-/// The default of every option.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Defaults {
-    /// How many ranks, and what they are called.
-    pub geometry: Geometry,
-    /// Where the ranks meet.
-    pub store: Store,
-    /// What happens after a rank failed.
-    pub restart: Restart,
-    /// How a job is ended.
-    pub shutdown: Shutdown,
-    /// What is looked at before a job starts.
-    pub preflight: Preflight,
-    /// What the ranks read.
-    pub input: Input,
-    /// What the ranks print.
-    pub logs: Logs,
+/// The lowest layer: a value for every key.
+pub fn layer() -> Result<Layer, SettingsError> {
+    let root = node::parse(TEXT).map_err(|problem| SettingsError::Defaults(problem.what))?;
+    let file: Arc<str> = "default.yaml".into();
+    let (document, problems) = check::check(&root, TEXT, &file);
+    if let Some(problem) = problems.first() {
+        return Err(SettingsError::Defaults(problem.what.clone()));
+    }
+    let mut layer = document.values;
+    for (path, placed) in &mut layer.texts {
+        placed.origin = Origin::Default(path);
+    }
+    Ok(layer)
 }
 
-/// See `geometry` in the file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the file says what each key is")]
-pub struct Geometry {
-    pub nproc_per_node: String,
-    pub role: String,
-    pub master_addr: String,
-    pub master_port: String,
-    pub virtual_local_rank: bool,
+/// The comment above a key of the file, as one line; sections have one too.
+pub fn comment(path: &str) -> Option<String> {
+    let mut section = "";
+    let mut comment: Vec<&str> = Vec::new();
+    for line in TEXT.lines() {
+        let trimmed = line.trim();
+        if let Some(text) = trimmed.strip_prefix('#') {
+            comment.push(text.trim());
+            continue;
+        }
+        if let Some((name, _)) = trimmed.split_once(':') {
+            let is_top = !line.starts_with(' ');
+            if is_top {
+                section = name;
+            }
+            let found = if is_top { name == path } else { path == format!("{section}.{name}") };
+            if found {
+                return Some(comment.join(" "));
+            }
+        }
+        comment.clear();
+    }
+    None
 }
 
-/// See `store` in the file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the file says what each key is")]
-pub struct Store {
-    pub host: String,
-    pub init_report_after: String,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::keys;
 
-/// See `restart` in the file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the file says what each key is")]
-pub struct Restart {
-    pub max_restarts: String,
-}
-
-/// See `shutdown` in the file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the file says what each key is")]
-pub struct Shutdown {
-    pub timeout: String,
-    pub signal_scope: String,
-    pub signals_to_handle: String,
-    pub keep_daemons: bool,
-}
-
-/// See `preflight` in the file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the file says what each key is")]
-pub struct Preflight {
-    pub mode: String,
-    pub deadline: String,
-    pub deadline_without_persistence: String,
-    pub severity: BTreeMap<Code, Severity>,
-}
-
-/// See `input` in the file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the file says what each key is")]
-pub struct Input {
-    pub stdin: String,
-}
-
-/// See `logs` in the file.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the file says what each key is")]
-pub struct Logs {
-    pub redirects: String,
-    pub tee: String,
-    pub fold: bool,
-}
-
-impl Defaults {
-    /// Reads the embedded file.
-    pub fn embedded() -> Result<Self, SettingsError> {
-        serde_yaml::from_str(TEXT).map_err(SettingsError::Defaults)
+    #[test]
+    fn the_file_has_every_key_with_a_comment_in_the_order_of_the_table() {
+        let layer = layer().expect("the file is right");
+        let mut from = 0;
+        for key in keys::ALL {
+            assert!(layer.texts.contains_key(key.path), "{} has no default", key.path);
+            let comment = comment(key.path).unwrap_or_default();
+            assert!(comment.ends_with('.'), "{}: `{comment}`", key.path);
+            if let Some(option) = key.option.filter(|_| key.path != "logs.fold") {
+                assert!(comment.starts_with(option), "{}: `{comment}`", key.path);
+            }
+            let name = format!("{}:", key.parts().1);
+            from += TEXT[from..].find(&name).expect("the order is the table's") + name.len();
+        }
+        for map in keys::MAPS {
+            assert!(comment(map).is_some(), "{map}");
+        }
     }
 }

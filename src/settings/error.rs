@@ -64,8 +64,8 @@ pub enum SettingsError {
         asked: i64,
     },
     /// The embedded defaults cannot be read.
-    #[error("internal error: the embedded defaults cannot be read")]
-    Defaults(#[source] serde_yaml::Error),
+    #[error("internal error: the embedded defaults cannot be read: {0}")]
+    Defaults(String),
 }
 
 impl Explain for SettingsError {

@@ -1,11 +1,16 @@
-//! Where a value comes from: the command line, a `PET_*` variable, another variable, the defaults.
+//! Where a value comes from: the command line, a variable, a file, the defaults.
 
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::sync::Arc;
 
 use super::env::Env;
 use super::error::{Problem, SettingsError};
 use super::values;
+use crate::env_vars;
+use crate::profile::keys::Key;
+use crate::profile::layer::Layer;
 
 /// Where a value was given, as an error names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +19,13 @@ pub enum Origin {
     Option(&'static str),
     /// An environment variable.
     Variable(String),
+    /// A file and a line of it.
+    File {
+        /// The file, as it is shown.
+        file: Arc<str>,
+        /// From 1.
+        line: u32,
+    },
     /// A key of the embedded defaults.
     Default(&'static str),
 }
@@ -23,6 +35,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Option(name) => f.write_str(name),
             Self::Variable(name) => f.write_str(name),
+            Self::File { file, line } => write!(f, "{file}:{line}"),
             Self::Default(key) => write!(f, "default of {key}"),
         }
     }
@@ -48,84 +61,153 @@ impl<'a> Given<'a> {
     }
 }
 
+/// A key, what holds of it, and where that was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// Its path, `geometry.nproc`.
+    pub key: &'static str,
+    /// The value, as it was written.
+    pub value: String,
+    /// Where.
+    pub origin: Origin,
+}
+
 /// The layers below the command line.
 pub struct Layers<'a> {
     env: &'a Env,
-    /// The `PET_*` variables that are set to something, without `PET_`; mostly none.
+    /// The `NVLAUNCH_*` variables that are set to something, without `NVLAUNCH_`; mostly none.
+    own: Vec<(&'a str, &'a OsStr)>,
+    /// The same of `PET_*`.
     pet: Vec<(&'a str, &'a OsStr)>,
+    files: &'a Layer,
+    /// What was asked for, in that order.
+    asked: RefCell<Vec<Effective>>,
 }
 
 impl<'a> Layers<'a> {
-    /// Looks the environment through once.
-    pub fn new(env: &'a Env) -> Self {
-        let pet =
-            env.0.iter().filter(|(_, value)| !value.is_empty()).filter_map(|(name, value)| {
-                Some((name.to_str()?.strip_prefix("PET_")?, value.as_os_str()))
-            });
-        Self { env, pet: pet.collect() }
+    /// Looks the environment through once. `files` has a value for every key.
+    pub fn new(env: &'a Env, files: &'a Layer) -> Self {
+        // Inside a run this is what the run chose, not what the user asked for.
+        let is_inside = env.get_nonempty(env_vars::RUN_ID).is_some();
+        let with = |prefix: &'static str| {
+            let set = env.0.iter().filter(|(_, value)| !value.is_empty());
+            set.filter_map(move |(name, value)| {
+                let is_read = !(is_inside && name == env_vars::BACKEND);
+                Some((name.to_str().filter(|_| is_read)?.strip_prefix(prefix)?, value.as_os_str()))
+            })
+            .collect()
+        };
+        Self { env, own: with("NVLAUNCH_"), pet: with("PET_"), files, asked: RefCell::default() }
     }
 
-    /// The value of an option that torchrun has: typed, else its `PET_*` variable.
-    fn find(
+    /// What was asked for so far: every key with what holds of it.
+    pub fn asked(&self) -> Vec<Effective> {
+        self.asked.borrow().clone()
+    }
+
+    /// What holds of a key, as bytes; `None` where nothing was given.
+    pub fn raw(
+        &self,
+        typed: Option<&'a OsString>,
+        key: &'static Key,
+    ) -> Option<(&'a OsStr, Origin)> {
+        let option = key.option.unwrap_or_default();
+        let above = self.above(typed, option, key.torchrun).or_else(|| {
+            let name = key.variable?;
+            Some((self.env.get_nonempty(name)?, Origin::Variable(name.to_owned())))
+        });
+        let found = above.or_else(|| {
+            let placed = self.files.texts.get(key.path)?;
+            Some((OsStr::new(&placed.value), placed.origin.clone()))
+        });
+        if let Some((value, origin)) = &found {
+            self.asked.borrow_mut().push(Effective {
+                key: key.path,
+                value: value.to_string_lossy().into_owned(),
+                origin: origin.clone(),
+            });
+        }
+        let is_of_file =
+            |origin: &Origin| matches!(origin, Origin::File { .. } | Origin::Default(_));
+        found.filter(|(value, origin)| {
+            !(is_of_file(origin) && key.unset.is_some_and(|word| *value == OsStr::new(word)))
+        })
+    }
+
+    /// What holds of a key, as text; `None` where nothing was given.
+    pub fn get(
+        &self,
+        typed: Option<&'a OsString>,
+        key: &'static Key,
+    ) -> Result<Option<Given<'a>>, SettingsError> {
+        self.raw(typed, key).map(|(value, origin)| as_text(value, origin)).transpose()
+    }
+
+    /// What holds of a key that always has a value.
+    pub fn value(
+        &self,
+        typed: Option<&'a OsString>,
+        key: &'static Key,
+    ) -> Result<Given<'a>, SettingsError> {
+        self.get(typed, key)?.ok_or_else(|| SettingsError::Defaults(format!("no {}", key.path)))
+    }
+
+    /// What the files alone say of a key.
+    pub fn files_value(&self, key: &'static Key) -> Result<Given<'a>, SettingsError> {
+        let placed = self.files.texts.get(key.path);
+        let placed = placed.ok_or_else(|| SettingsError::Defaults(format!("no {}", key.path)))?;
+        Ok(Given { value: &placed.value, origin: placed.origin.clone() })
+    }
+
+    /// Whether a flag is set, and where.
+    pub fn flag(&self, typed: bool, key: &'static Key) -> Result<bool, SettingsError> {
+        if typed {
+            let origin = Origin::Option(key.option.unwrap_or_default());
+            let value = "true".to_owned();
+            self.asked.borrow_mut().push(Effective { key: key.path, value, origin });
+            return Ok(true);
+        }
+        self.value(None, key)?.parse(values::flag)
+    }
+
+    /// The command line, `NVLAUNCH_*`, and where torchrun has the option `PET_*`.
+    fn above(
         &self,
         typed: Option<&'a OsString>,
         option: &'static str,
+        torchrun: bool,
     ) -> Option<(&'a OsStr, Origin)> {
         if let Some(value) = typed {
             return Some((value.as_os_str(), Origin::Option(option)));
         }
-        let (name, value) = self.pet.iter().find(|(name, _)| is_variable_of(name, option))?;
-        Some((value, Origin::Variable(format!("PET_{name}"))))
+        let of = |variables: &[(&'a str, &'a OsStr)], prefix: &str| {
+            let (name, value) = variables.iter().find(|(name, _)| is_variable_of(name, option))?;
+            Some((*value, Origin::Variable(format!("{prefix}{name}"))))
+        };
+        of(&self.own, "NVLAUNCH_").or_else(|| of(&self.pet, "PET_").filter(|_| torchrun))
     }
 
-    /// The bytes of an option that torchrun has; empty is none.
-    pub fn raw(&self, typed: Option<&'a OsString>, option: &'static str) -> Option<&'a OsStr> {
-        self.find(typed, option).map(|(value, _)| value).filter(|value| !value.is_empty())
-    }
-
-    /// The text of an option that torchrun has.
+    /// The text of an option that no file can give; torchrun has it.
     pub fn text(
         &self,
         typed: Option<&'a OsString>,
         option: &'static str,
     ) -> Result<Option<Given<'a>>, SettingsError> {
-        self.find(typed, option).map(|(value, origin)| as_text(value, origin)).transpose()
+        self.above(typed, option, true).map(|(value, origin)| as_text(value, origin)).transpose()
     }
 
-    /// The bytes of an option without a variable.
-    #[expect(clippy::unused_self, reason = "reads as the others do")]
-    pub fn own(&self, typed: Option<&'a OsString>) -> Option<&'a OsStr> {
-        typed.map(OsString::as_os_str).filter(|value| !value.is_empty())
+    /// The bytes of an option that no file can give and torchrun has not.
+    pub fn own(&self, typed: Option<&'a OsString>, option: &'static str) -> Option<&'a OsStr> {
+        let found = self.above(typed, option, false).map(|(value, _)| value);
+        found.filter(|value| !value.is_empty())
     }
 
-    /// The text of an option without a variable.
-    #[expect(clippy::unused_self, reason = "reads as the others do")]
-    pub fn own_text(
-        &self,
-        typed: Option<&'a OsString>,
-        option: &'static str,
-    ) -> Result<Option<Given<'a>>, SettingsError> {
-        typed.map(|value| as_text(value, Origin::Option(option))).transpose()
-    }
-
-    /// The text of a variable that is no `PET_*`.
-    pub fn variable(&self, name: &str) -> Result<Option<Given<'a>>, SettingsError> {
-        let value = self.env.get_nonempty(name);
-        value.map(|value| as_text(value, Origin::Variable(name.to_owned()))).transpose()
-    }
-
-    /// A value of the embedded defaults.
-    #[expect(clippy::unused_self, reason = "reads as the others do")]
-    pub fn default(&self, key: &'static str, value: &'a str) -> Given<'a> {
-        Given { value, origin: Origin::Default(key) }
-    }
-
-    /// A flag that torchrun has.
-    pub fn flag(&self, typed: bool, option: &'static str) -> Result<bool, SettingsError> {
+    /// Whether a flag that no file can give is set; torchrun has it.
+    pub fn is_set(&self, typed: bool, option: &'static str) -> Result<bool, SettingsError> {
         Ok(self.flag_origin(typed, option)?.is_some())
     }
 
-    /// Where a flag that torchrun has was set.
+    /// Where a flag that no file can give was set.
     pub fn flag_origin(
         &self,
         typed: bool,
@@ -139,7 +221,7 @@ impl<'a> Layers<'a> {
     }
 }
 
-/// Whether `PET_<name>` is the variable of `option`: `NPROC_PER_NODE` of `--nproc-per-node`.
+/// Whether a variable is that of `option`: `NPROC_PER_NODE` of `--nproc-per-node`.
 fn is_variable_of(name: &str, option: &str) -> bool {
     let option = option.trim_start_matches('-');
     name.len() == option.len()

@@ -3,7 +3,8 @@
 //! Pure: the command line, a snapshot of the environment and the embedded defaults go in; a
 //! [`spec::LaunchSpec`] or the reason why there is none comes out.
 //!
-//! - V1: the command line wins over `PET_*` variables, these over other variables, these over
+//! - V1: the command line wins over `NVLAUNCH_*` variables, these over `PET_*`, these over other
+//!   variables, these over the profile and the files below it, the lowest of which is the embedded
 //!   `launch-profiles/default.yaml`.
 //! - V2: an empty variable is unset.
 //! - V3: a value that cannot be right is an error that names where it came from, never a guess.
@@ -12,7 +13,7 @@
 
 pub mod defaults;
 pub mod env;
-mod error;
+pub mod error;
 mod layers;
 mod preflight;
 mod rendezvous;
@@ -21,91 +22,126 @@ pub mod spec;
 mod tests;
 pub mod values;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 pub use error::SettingsError;
-pub use layers::Origin;
+pub use layers::{Effective, Origin};
 pub use preflight::{PreflightRequest, resolve as resolve_preflight};
 
 use crate::cli::RunArgs;
 use crate::env_vars;
-use defaults::Defaults;
+use crate::profile::keys;
+use crate::profile::layer::{Files, Variable};
 use env::Env;
 use layers::Layers;
-use spec::{LaunchSpec, LogDir, LogSpec, Target};
+use spec::{LaunchSpec, LogDir, LogSpec, ProfileVariable, Target};
 
-/// Joins the layers. `args` is what [`crate::cli::parse`] gave.
-pub fn resolve(args: &RunArgs, env: &Env) -> Result<LaunchSpec, SettingsError> {
-    let defaults = Defaults::embedded()?;
-    let layers = Layers::new(env);
-    let mut notes = Vec::new();
+/// Joins the layers. `args` is what [`crate::cli::parse`] gave, `files` what the profile and the
+/// files below it say.
+pub fn resolve(args: &RunArgs, env: &Env, files: &Files) -> Result<LaunchSpec, SettingsError> {
+    let layers = Layers::new(env, &files.values);
+    let mut notes = files.notes.clone();
+    unknown_variables(env, &mut notes);
     notes_on_ignored(args, &layers, &mut notes)?;
-    let addresses = rendezvous::resolve(args, &layers, &defaults, &mut notes)?;
-
-    let geometry = &defaults.geometry;
-    let shutdown = &defaults.shutdown;
+    let nproc = layers.value(args.nproc_per_node.as_ref(), &keys::NPROC)?.parse(values::nproc)?;
+    let addresses = rendezvous::resolve(args, &layers, env, &mut notes)?;
     let (signals_to_handle, extra_end_signals) = layers
-        .text(args.signals_to_handle.as_ref(), "--signals-to-handle")?
-        .unwrap_or_else(|| layers.default("signals-to-handle", &shutdown.signals_to_handle))
+        .value(args.signals_to_handle.as_ref(), &keys::SIGNALS_TO_HANDLE)?
         .parse(|list| values::signals(list).map(|extra| (list.to_owned(), extra)))?;
-
     Ok(LaunchSpec {
         target: target(args, &layers)?,
         args: args.args.clone(),
-        python: layers.own(args.python.as_ref()).map(PathBuf::from),
-        nproc: layers
-            .text(args.nproc_per_node.as_ref(), "--nproc-per-node")?
-            .unwrap_or_else(|| layers.default("nproc-per-node", &geometry.nproc_per_node))
-            .parse(values::nproc)?,
-        role: layers
-            .text(args.role.as_ref(), "--role")?
-            .map_or_else(|| geometry.role.clone(), |given| given.value.to_owned()),
+        nproc,
+        role: layers.value(args.role.as_ref(), &keys::ROLE)?.value.to_owned(),
         run_id: addresses.run_id,
-        max_restarts: layers
-            .text(args.max_restarts.as_ref(), "--max-restarts")?
-            .unwrap_or_else(|| layers.default("max-restarts", &defaults.restart.max_restarts))
-            .parse(values::max_restarts)?,
-        shutdown_timeout: layers
-            .text(args.shutdown_timeout.as_ref(), "--shutdown-timeout")?
-            .map_or_else(|| layers.variable(env_vars::SHUTDOWN_TIMEOUT), |v| Ok(Some(v)))?
-            .unwrap_or_else(|| layers.default("timeout", &shutdown.timeout))
-            .parse(values::duration)?,
-        signal_scope: layers
-            .own_text(args.signal_scope.as_ref(), "--signal-scope")?
-            .unwrap_or_else(|| layers.default("signal-scope", &shutdown.signal_scope))
-            .parse(values::signal_scope)?,
-        extra_end_signals,
-        signals_to_handle,
-        keep_daemons: args.keep_daemons || shutdown.keep_daemons,
-        stdin: layers
-            .own_text(args.stdin.as_ref(), "--stdin")?
-            .unwrap_or_else(|| layers.default("stdin", &defaults.input.stdin))
-            .parse(values::stdin)?,
+        virtual_local_rank: layers.flag(args.virtual_local_rank, &keys::VIRTUAL_LOCAL_RANK)?,
         master_addr: Some(addresses.master_addr),
         master_port: Some(addresses.master_port),
         rendezvous_host: addresses.rendezvous_host,
-        store: layers
-            .own_text(args.store.as_ref(), "--store")?
-            .unwrap_or_else(|| layers.default("host", &defaults.store.host))
-            .parse(values::store)?,
+        store: layers.value(args.store.as_ref(), &keys::STORE)?.parse(values::store)?,
         init_report_after: layers
-            .own_text(args.init_report_after.as_ref(), "--init-report-after")?
-            .unwrap_or_else(|| {
-                layers.default("init-report-after", &defaults.store.init_report_after)
-            })
+            .value(args.init_report_after.as_ref(), &keys::INIT_REPORT_AFTER)?
             .parse(values::duration)
             .map(|after| Some(after).filter(|after| !after.is_zero()))?,
-        virtual_local_rank: layers.flag(args.virtual_local_rank, "--virtual-local-rank")?
-            || geometry.virtual_local_rank,
+        preflight: preflight::of_launch(args, &layers, files, env)?,
+        env: variables(files, env, &mut notes),
         numa_binding: layers
-            .own_text(args.numa_binding.as_ref(), "--numa-binding")?
+            .get(args.numa_binding.as_ref(), &keys::NUMA)?
             .map(|given| given.parse(values::numa_binding))
             .transpose()?,
-        preflight: preflight::of_launch(args, &layers, &defaults.preflight, env)?,
-        logs: logs(args, &layers, &defaults)?,
-        json_report: layers.own(args.json_report.as_ref()).map(PathBuf::from),
+        omp_threads: layers.value(None, &keys::OMP_THREADS)?.parse(values::omp_threads)?,
+        python: path(layers.raw(args.python.as_ref(), &keys::PYTHON)),
+        max_restarts: layers
+            .value(args.max_restarts.as_ref(), &keys::MAX_RESTARTS)?
+            .parse(values::max_restarts)?,
+        shutdown_timeout: layers
+            .value(args.shutdown_timeout.as_ref(), &keys::SHUTDOWN_TIMEOUT)?
+            .parse(values::duration)?,
+        signal_scope: layers
+            .value(args.signal_scope.as_ref(), &keys::SIGNAL_SCOPE)?
+            .parse(values::signal_scope)?,
+        extra_end_signals,
+        signals_to_handle,
+        keep_daemons: layers.flag(args.keep_daemons, &keys::KEEP_DAEMONS)?,
+        stdin: layers.value(args.stdin.as_ref(), &keys::STDIN)?.parse(values::stdin)?,
+        logs: logs(args, &layers)?,
+        json_report: path(layers.raw(args.json_report.as_ref(), &keys::JSON_REPORT)),
+        profile: files.profile.clone(),
         notes,
+        settings: layers.asked(),
     })
+}
+
+fn path(found: Option<(&std::ffi::OsStr, Origin)>) -> Option<PathBuf> {
+    found.map(|(value, _)| value).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// What the profile says of variables. What is set where nvlaunch starts comes before it.
+fn variables(
+    files: &Files,
+    env: &Env,
+    notes: &mut Vec<String>,
+) -> BTreeMap<String, ProfileVariable> {
+    let mut variables = BTreeMap::new();
+    for (name, placed) in &files.values.env {
+        let origin = placed.origin.clone();
+        let wanted = &placed.value;
+        let is_kept = env.get(name).is_some_and(|own| {
+            let differs = wanted.value.as_deref().is_none_or(|wanted| own != wanted);
+            if differs {
+                notes.push(format!("{name}: yours is kept; {origin} says otherwise"));
+            }
+            true
+        });
+        let Variable { value, why } = wanted.clone();
+        variables.insert(name.clone(), ProfileVariable { value, why, origin, is_kept });
+    }
+    variables
+}
+
+/// `NVLAUNCH_*` variables that nobody reads are mistyped ones.
+fn unknown_variables(env: &Env, notes: &mut Vec<String>) {
+    let names = env.0.iter().filter_map(|(name, _)| name.to_str());
+    let ours = names.filter(|name| name.starts_with("NVLAUNCH_") && !env_vars::OWN.contains(name));
+    let mut options: Option<Vec<String>> = None;
+    for name in ours {
+        // The command line is taken apart only where there is such a variable: that takes time.
+        let options = options.get_or_insert_with(|| {
+            let command = crate::cli::command();
+            let longs = command.get_arguments().filter_map(|arg| arg.get_long());
+            longs
+                .map(|long| format!("NVLAUNCH_{}", long.replace('-', "_").to_uppercase()))
+                .collect()
+        });
+        if options.iter().any(|known| known == name) {
+            continue;
+        }
+        let known = options.iter().map(String::as_str);
+        let near = values::nearest(name, known);
+        let hint = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+        notes.push(format!("the variable {name} is not known{hint}"));
+    }
 }
 
 fn target(args: &RunArgs, layers: &Layers<'_>) -> Result<Target, SettingsError> {
@@ -113,10 +149,10 @@ fn target(args: &RunArgs, layers: &Layers<'_>) -> Result<Target, SettingsError> 
     if script.is_empty() {
         return Err(SettingsError::EmptyScript);
     }
-    let module = layers.flag(args.module, "--module")?;
-    let no_python = layers.flag(args.no_python, "--no-python")?;
+    let module = layers.is_set(args.module, "--module")?;
+    let no_python = layers.is_set(args.no_python, "--no-python")?;
     // As with torchrun, `--run-path` comes before both.
-    if layers.flag(args.run_path, "--run-path")? {
+    if layers.is_set(args.run_path, "--run-path")? {
         return Ok(Target::Script(script.into()));
     }
     match (module, no_python) {
@@ -128,38 +164,28 @@ fn target(args: &RunArgs, layers: &Layers<'_>) -> Result<Target, SettingsError> 
     }
 }
 
-fn logs(
-    args: &RunArgs,
-    layers: &Layers<'_>,
-    defaults: &Defaults,
-) -> Result<LogSpec, SettingsError> {
-    let dir = match layers.raw(args.log_dir.as_ref(), "--log-dir") {
+fn logs(args: &RunArgs, layers: &Layers<'_>) -> Result<LogSpec, SettingsError> {
+    let dir = match path(layers.raw(args.log_dir.as_ref(), &keys::LOG_DIR)) {
         None => LogDir::Temporary,
-        Some(dir) if dir == "/dev/null" => LogDir::Off,
-        Some(dir) => LogDir::Kept(PathBuf::from(dir)),
+        Some(dir) if dir == Path::new("/dev/null") => LogDir::Off,
+        Some(dir) => LogDir::Kept(dir),
     };
-    // An empty template is a wish (no prefix), unlike an empty variable.
-    let prefix = layers
-        .text(args.log_line_prefix_template.as_ref(), "--log-line-prefix-template")?
-        .map_or_else(|| layers.variable(env_vars::PREFIX_TEMPLATE), |v| Ok(Some(v)))?
-        .map(|given| given.value.to_owned());
     Ok(LogSpec {
         dir,
         redirects: layers
-            .text(args.redirects.as_ref(), "--redirects")?
-            .unwrap_or_else(|| layers.default("redirects", &defaults.logs.redirects))
+            .value(args.redirects.as_ref(), &keys::REDIRECTS)?
             .parse(values::streams)?,
-        tee: layers
-            .text(args.tee.as_ref(), "--tee")?
-            .unwrap_or_else(|| layers.default("tee", &defaults.logs.tee))
-            .parse(values::streams)?,
-        prefix,
+        tee: layers.value(args.tee.as_ref(), &keys::TEE)?.parse(values::streams)?,
+        // An empty template is a wish (no prefix), unlike an empty variable.
+        prefix: layers
+            .get(args.log_line_prefix_template.as_ref(), &keys::PREFIX)?
+            .map(|given| given.value.to_owned()),
         ranks_filter: layers
-            .text(args.local_ranks_filter.as_ref(), "--local-ranks-filter")?
+            .get(args.local_ranks_filter.as_ref(), &keys::LOCAL_RANKS)?
             .filter(|given| !given.value.is_empty())
             .map(|given| given.parse(values::ranks))
             .transpose()?,
-        fold: !args.no_fold && defaults.logs.fold,
+        fold: !args.no_fold && layers.flag(false, &keys::FOLD)?,
         stdout_filters: layers
             .text(args.duplicate_stdout_filters.as_ref(), "--duplicate-stdout-filters")?
             .map_or_else(Vec::new, |given| values::needles(given.value)),
@@ -197,7 +223,7 @@ fn notes_on_ignored(
     {
         note(given.origin, "handlers are Python code; events are in the run folder");
     }
-    if layers.own(args.logs_specs.as_ref()).is_some() {
+    if layers.own(args.logs_specs.as_ref(), "--logs-specs").is_some() {
         note(Origin::Option("--logs-specs"), "it names Python code, which is not loaded");
     }
     if let Some(origin) = layers.flag_origin(args.run_path, "--run-path")? {

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::defaults::{Defaults, Preflight};
 use super::env::Env;
 use super::error::SettingsError;
-use super::layers::Layers;
+use super::layers::{Layers, Origin};
 use super::spec::{PreflightMode, PreflightSpec, ProcCount};
 use super::values;
 use crate::cli::{PreflightArgs, RunArgs};
 use crate::env_vars;
+use crate::profile::keys;
+use crate::profile::layer::Files;
 
 /// What `nvlaunch preflight` was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,21 +24,25 @@ pub struct PreflightRequest {
 }
 
 /// Joins the layers for `nvlaunch preflight`.
-pub fn resolve(args: &PreflightArgs, env: &Env) -> Result<PreflightRequest, SettingsError> {
-    let defaults = Defaults::embedded()?.preflight;
-    let layers = Layers::new(env);
-    let nproc = layers.own_text(args.nproc_per_node.as_ref(), "--nproc-per-node")?;
-    let backend = layers.own_text(args.backend.as_ref(), "--backend")?;
+pub fn resolve(
+    args: &PreflightArgs,
+    env: &Env,
+    files: &Files,
+) -> Result<PreflightRequest, SettingsError> {
+    let layers = Layers::new(env, &files.values);
+    // Only what was asked for: the default of a launch says nothing of the machine.
+    let nproc = layers.get(args.nproc_per_node.as_ref(), &keys::NPROC)?;
+    let nproc = nproc.filter(|given| !matches!(given.origin, Origin::Default(_)));
+    let mode = if args.full { PreflightMode::Full } else { PreflightMode::Auto };
     Ok(PreflightRequest {
         spec: PreflightSpec {
-            mode: if args.full { PreflightMode::Full } else { PreflightMode::Auto },
+            mode,
             force: false,
-            backend: backend.map(|given| given.parse(values::backend)).transpose()?,
             root: root(&layers, args.sysroot.as_ref(), env),
-            ..of_defaults(&layers, &defaults)?
+            ..of_files(args.backend.as_ref(), &layers, files)?
         },
         nproc: nproc.map(|given| given.parse(values::nproc)).transpose()?,
-        python: layers.own(args.python.as_ref()).map(PathBuf::from),
+        python: super::path(layers.raw(args.python.as_ref(), &keys::PYTHON)),
     })
 }
 
@@ -45,36 +50,42 @@ pub fn resolve(args: &PreflightArgs, env: &Env) -> Result<PreflightRequest, Sett
 pub(super) fn of_launch(
     args: &RunArgs,
     layers: &Layers<'_>,
-    defaults: &Preflight,
+    files: &Files,
     env: &Env,
 ) -> Result<PreflightSpec, SettingsError> {
-    let backend = layers.own_text(args.backend.as_ref(), "--backend")?;
-    let mode = layers.own_text(args.preflight.as_ref(), "--preflight")?;
-    let below = of_defaults(layers, defaults)?;
     Ok(PreflightSpec {
-        mode: mode.map_or(Ok(below.mode), |given| given.parse(values::preflight_mode))?,
+        mode: layers
+            .value(args.preflight.as_ref(), &keys::PREFLIGHT)?
+            .parse(values::preflight_mode)?,
         force: args.force,
-        backend: backend.map(|given| given.parse(values::backend)).transpose()?,
         root: root(layers, args.sysroot.as_ref(), env),
-        ..below
+        ..of_files(args.backend.as_ref(), layers, files)?
     })
 }
 
-fn of_defaults(layers: &Layers<'_>, defaults: &Preflight) -> Result<PreflightSpec, SettingsError> {
+fn of_files<'a>(
+    backend: Option<&'a std::ffi::OsString>,
+    layers: &Layers<'a>,
+    files: &Files,
+) -> Result<PreflightSpec, SettingsError> {
+    let severity = files.values.severity.iter();
     Ok(PreflightSpec {
-        mode: layers.default("mode", &defaults.mode).parse(values::preflight_mode)?,
+        mode: PreflightMode::Auto,
         force: false,
-        backend: None,
+        backend: layers
+            .get(backend, &keys::BACKEND)?
+            .map(|given| given.parse(values::backend))
+            .transpose()?,
         root: PathBuf::from("/"),
-        deadline: layers.default("deadline", &defaults.deadline).parse(values::duration)?,
+        deadline: layers.value(None, &keys::DEADLINE)?.parse(values::duration)?,
         deadline_without_persistence: layers
-            .default("deadline-without-persistence", &defaults.deadline_without_persistence)
+            .value(None, &keys::DEADLINE_WITHOUT_PERSISTENCE)?
             .parse(values::duration)?,
-        severity: defaults.severity.clone(),
+        severity: severity.map(|(code, placed)| (code.clone(), placed.value)).collect(),
     })
 }
 
-fn root(layers: &Layers<'_>, typed: Option<&std::ffi::OsString>, env: &Env) -> PathBuf {
-    let root = layers.own(typed).or_else(|| env.get_nonempty(env_vars::SYSROOT));
+fn root<'a>(layers: &Layers<'a>, typed: Option<&'a std::ffi::OsString>, env: &'a Env) -> PathBuf {
+    let root = layers.own(typed, "--sysroot").or_else(|| env.get_nonempty(env_vars::SYSROOT));
     root.map_or_else(|| PathBuf::from("/"), PathBuf::from)
 }

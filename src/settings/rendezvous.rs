@@ -7,11 +7,13 @@
 //!   both say port 29500 get a free port each. The endpoint must be this machine.
 
 use super::SettingsError;
-use super::defaults::Defaults;
+use super::env::Env;
 use super::error::Problem;
-use super::layers::Layers;
+use super::layers::{Given, Layers, Origin};
 use super::values;
 use crate::cli::RunArgs;
+use crate::env_vars;
+use crate::profile::keys;
 
 /// What the options come to.
 pub(super) struct Addresses {
@@ -25,25 +27,28 @@ pub(super) struct Addresses {
 pub(super) fn resolve(
     args: &RunArgs,
     layers: &Layers<'_>,
-    defaults: &Defaults,
+    env: &Env,
     notes: &mut Vec<String>,
 ) -> Result<Addresses, SettingsError> {
     one_node(args, layers)?;
     let run_id = layers
-        .text(args.rdzv_id.as_ref(), "--rdzv-id")?
+        .get(args.rdzv_id.as_ref(), &keys::RUN_ID)?
         .map(|given| given.value)
         .filter(|id| !id.is_empty() && *id != "none")
-        .map(str::to_owned);
-    let master_addr = layers
-        .text(args.master_addr.as_ref(), "--master-addr")?
-        .filter(|given| !given.value.is_empty());
-    let master_port = layers
-        .text(args.master_port.as_ref(), "--master-port")?
-        .filter(|given| !given.value.is_empty());
+        .map(str::to_owned)
+        .or_else(|| scheduler_job(env));
+    let addr = layers.value(args.master_addr.as_ref(), &keys::MASTER_ADDR)?;
+    let port = layers.value(args.master_port.as_ref(), &keys::MASTER_PORT)?;
+    // What a file says is the default of its site, and is never said to be set aside.
+    let is_asked = |given: &Given<'_>| {
+        !given.value.is_empty() && !matches!(given.origin, Origin::Default(_) | Origin::File { .. })
+    };
+    let master_addr = Some(addr.clone()).filter(is_asked);
+    let master_port = Some(port.clone()).filter(is_asked);
     let endpoint = layers
         .text(args.rdzv_endpoint.as_ref(), "--rdzv-endpoint")?
         .filter(|given| !given.value.trim().is_empty());
-    let standalone = layers.flag(args.standalone, "--standalone")?;
+    let standalone = layers.is_set(args.standalone, "--standalone")?;
     let backend = layers.text(args.rdzv_backend.as_ref(), "--rdzv-backend")?;
     let is_static = match &backend {
         _ if standalone => false,
@@ -52,17 +57,22 @@ pub(super) fn resolve(
     };
 
     // Values that are set aside are read too: nonsense is an error wherever it stands.
-    let addr = master_addr.as_ref().map(|given| given.parse(values::host)).transpose()?;
-    let port = master_port.as_ref().map(|given| given.parse(values::port)).transpose()?;
+    let below = (layers.files_value(&keys::MASTER_ADDR)?, layers.files_value(&keys::MASTER_PORT)?);
+    let addr = match addr.value {
+        "" => below.0.parse(values::host)?,
+        _ => addr.parse(values::host)?,
+    };
+    let port = match port.value {
+        "" => below.1.parse(values::port)?,
+        _ => port.parse(values::port)?,
+    };
     let mut addresses = Addresses {
         run_id,
         master_addr: match layers.text(args.local_addr.as_ref(), "--local-addr")? {
             Some(given) if !given.value.is_empty() => given.parse(values::host)?,
-            _ => defaults.geometry.master_addr.clone(),
+            _ => below.0.parse(values::host)?,
         },
-        master_port: layers
-            .default("master-port", &defaults.geometry.master_port)
-            .parse(values::port)?,
+        master_port: below.1.parse(values::port)?,
         rendezvous_host: None,
     };
     let set_aside = |why: &str, notes: &mut Vec<String>| {
@@ -96,8 +106,12 @@ pub(super) fn resolve(
             set_aside("with the c10d backend there is a free port", notes);
         }
         None if is_static => {
-            addresses.master_addr = addr.unwrap_or(addresses.master_addr);
-            addresses.master_port = port.unwrap_or(addresses.master_port);
+            if master_addr.is_some() {
+                addresses.master_addr = addr;
+            }
+            if master_port.is_some() {
+                addresses.master_port = port;
+            }
         }
         None => set_aside("with the c10d backend there is a free port", notes),
     }
@@ -105,7 +119,7 @@ pub(super) fn resolve(
 }
 
 fn one_node(args: &RunArgs, layers: &Layers<'_>) -> Result<(), SettingsError> {
-    if let Some(given) = layers.text(args.nnodes.as_ref(), "--nnodes")? {
+    if let Some(given) = layers.get(args.nnodes.as_ref(), &keys::NNODES)? {
         let (_, most) = given.parse(values::nodes)?;
         if most > 1 {
             let asked = given.value.to_owned();
@@ -130,4 +144,9 @@ fn is_static(backend: &str) -> Result<bool, Problem> {
             "with one node none is needed: leave it out, or give static or c10d",
         )),
     }
+}
+
+/// The id of the Slurm job, for the id of the run.
+fn scheduler_job(env: &Env) -> Option<String> {
+    env.get_nonempty(env_vars::SLURM_JOB_ID)?.to_str().map(str::to_owned)
 }

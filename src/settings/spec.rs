@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::{Effective, Origin};
 use crate::preflight::finding::{Code, Severity};
+use crate::profile::layer::Used;
 
 /// What each rank runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +171,30 @@ pub struct PreflightSpec {
     pub severity: BTreeMap<Code, Severity>,
 }
 
+/// `OMP_NUM_THREADS` of the ranks, where it is unset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OmpThreads {
+    /// A rank's share of the cores.
+    Auto,
+    /// It stays unset.
+    Keep,
+    /// This many, 1 or more.
+    Count(u32),
+}
+
+/// What the profile says of a variable of the ranks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileVariable {
+    /// The value; `None` takes it away.
+    pub value: Option<String>,
+    /// Why, where the profile says so.
+    pub why: Option<String>,
+    /// The line of the profile.
+    pub origin: Origin,
+    /// Whether the caller has set it, who comes first.
+    pub is_kept: bool,
+}
+
 /// Everything the user wants of a launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchSpec {
@@ -212,6 +238,12 @@ pub struct LaunchSpec {
     pub virtual_local_rank: bool,
     /// CPUs by device.
     pub numa_binding: Option<NumaBinding>,
+    /// `OMP_NUM_THREADS`.
+    pub omp_threads: OmpThreads,
+    /// What the profile says of variables, by name.
+    pub env: BTreeMap<String, ProfileVariable>,
+    /// The profile, where one is used.
+    pub profile: Option<Used>,
     /// What is looked at before the job starts.
     pub preflight: PreflightSpec,
     /// Output.
@@ -220,4 +252,6 @@ pub struct LaunchSpec {
     pub json_report: Option<PathBuf>,
     /// One line for each option that was accepted and has no meaning here.
     pub notes: Vec<String>,
+    /// Every key that was looked at, with what holds of it and where it was given.
+    pub settings: Vec<Effective>,
 }

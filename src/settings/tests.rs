@@ -12,9 +12,15 @@ fn spec_of(words: &[&str], env: &[(&str, &str)]) -> Result<LaunchSpec, SettingsE
     let line = std::iter::once("nvlaunch").chain(words.iter().copied()).map(OsString::from);
     let env: Env = env.iter().copied().collect();
     match cli::parse(line.collect(), &env) {
-        Ok(Invocation::Run(args)) => resolve(&args, &env),
+        // Where a value was given is compared by tests of its own.
+        Ok(Invocation::Run(args)) => resolve(&args, &env, &Files::embedded()?)
+            .map(|spec| LaunchSpec { settings: Vec::new(), ..spec }),
         other => panic!("{words:?} is no run: {other:?}"),
     }
+}
+
+fn embedded() -> Files {
+    Files::embedded().expect("the file is right")
 }
 
 fn spec(words: &[&str]) -> LaunchSpec {
@@ -362,13 +368,13 @@ fn values_that_are_no_text() {
     let Ok(Invocation::Run(args)) = cli::parse(line, &Env::default()) else {
         panic!("it is a run");
     };
-    let error = resolve(&args, &Env::default()).expect_err("the value is no text");
+    let error = resolve(&args, &Env::default(), &embedded()).expect_err("the value is no text");
     assert_eq!(error.to_string(), "--role: the value is not valid UTF-8");
     // Paths need not be text.
     let folder = OsString::from_vec(b"/tmp/\xff".to_vec());
     let args =
         RunArgs { log_dir: Some(folder.clone()), script: Some("t".into()), ..RunArgs::default() };
-    let spec = resolve(&args, &Env::default()).expect("the settings are right");
+    let spec = resolve(&args, &Env::default(), &embedded()).expect("the settings are right");
     assert_eq!(spec.logs.dir, LogDir::Kept(folder.into()));
 }
 
@@ -428,7 +434,7 @@ fn preflight_by_itself_is_resolved_as_a_launch_is() {
         let line = ["nvlaunch", "preflight"].iter().chain(words).map(OsString::from);
         let env: Env = env.iter().copied().collect();
         match cli::parse(line.collect(), &env) {
-            Ok(Invocation::Preflight(args)) => resolve_preflight(&args, &env),
+            Ok(Invocation::Preflight(args)) => resolve_preflight(&args, &env, &embedded()),
             other => panic!("{words:?}: {other:?}"),
         }
     };

@@ -7,8 +7,8 @@ use nix::sys::signal::Signal;
 
 use super::error::Problem;
 use super::spec::{
-    MAX_RANKS, NumaBinding, PreflightMode, ProcCount, SignalScope, StdinChoice, StoreHost,
-    StreamMap, Streams,
+    MAX_RANKS, NumaBinding, OmpThreads, PreflightMode, ProcCount, SignalScope, StdinChoice,
+    StoreHost, StreamMap, Streams,
 };
 use crate::host::vendors;
 
@@ -85,6 +85,69 @@ pub fn duration(text: &str) -> Result<Duration, Problem> {
         Err(_) => humantime::parse_duration(word).map_err(|_| bad("is no time"))?,
     };
     if time > MAX_TIME { Err(bad("is longer than a year")) } else { Ok(time) }
+}
+
+/// A time that says its unit, as files must.
+pub fn time_with_unit(text: &str) -> Result<Duration, Problem> {
+    let word = text.trim();
+    if word.parse::<f64>().is_ok() {
+        let hint = format!("write `{word}s` for seconds, or another unit, as in 5m");
+        return Err(Problem::new(format!("`{text}` has no unit"), hint));
+    }
+    let time = duration(text);
+    time.map_err(|problem| Problem { hint: Some("write 30s, 5m or 1h".to_owned()), ..problem })
+}
+
+/// A whole number within bounds, or one of some words.
+pub fn number(text: &str, least: u32, most: u32, words: &[&str]) -> Result<(), Problem> {
+    let word = text.trim();
+    if words.contains(&word) {
+        return Ok(());
+    }
+    let or = if words.is_empty() { String::new() } else { format!(", {}", words.join(", ")) };
+    let hint = match most {
+        u32::MAX => format!("give a number from {least}{or}"),
+        _ => format!("give a number from {least} to {most}{or}"),
+    };
+    match word.parse::<i128>() {
+        Ok(number) if (i128::from(least)..=i128::from(most)).contains(&number) => Ok(()),
+        Ok(_) => Err(Problem::new(format!("`{text}` is out of range"), hint)),
+        Err(_) => match nearest(word, words.iter().copied()) {
+            Some(near) => Err(Problem::new(
+                format!("`{text}` is no number"),
+                format!("did you mean `{near}`?"),
+            )),
+            None => Err(Problem::new(format!("`{text}` is no number"), hint)),
+        },
+    }
+}
+
+/// One of some words.
+pub fn one_of(text: &str, words: &'static [&'static str]) -> Result<(), Problem> {
+    let known: Vec<(&str, ())> = words.iter().map(|word| (*word, ())).collect();
+    word(text, &known)
+}
+
+/// What `OMP_NUM_THREADS` becomes.
+pub fn omp_threads(text: &str) -> Result<OmpThreads, Problem> {
+    match text.trim() {
+        "auto" => Ok(OmpThreads::Auto),
+        "keep" => Ok(OmpThreads::Keep),
+        number => number.parse().map(OmpThreads::Count).map_err(|_| {
+            Problem::new(format!("`{text}` is no number of threads"), "give a number, auto or keep")
+        }),
+    }
+}
+
+/// A number of nodes that can be started today.
+pub fn one_node(text: &str) -> Result<(), Problem> {
+    match nodes(text)? {
+        (_, 1) => Ok(()),
+        _ => Err(Problem::new(
+            format!("a job of several nodes is not built yet, and {text} were asked for"),
+            "write 1",
+        )),
+    }
 }
 
 /// A number of seconds, for options whose value is only checked.

@@ -1,0 +1,19 @@
+//! Launch profiles: a site's knowledge in a small, checked YAML file.
+//!
+//! - [`node`]: YAML with the place of every key and value.
+//! - [`keys`]: the one table of everything that a profile can say; the reader, the JSON schema, the
+//!   reference page and the layers of options all follow it.
+//! - [`check`]: from the tree to a [`document::Document`] and every problem in it.
+//! - [`layer`]: what a file says, and how layers are joined.
+//! - [`problem`]: how a problem is shown: file, line, column, the line itself, a caret, a hint.
+//!
+//! - F1: a key that is not known is an error, never ignored; no key is accepted that does nothing.
+//! - F2: all problems of a file are said at once, each with its place.
+//! - F3: a value keeps the file and line it came from, through every layer.
+
+pub mod check;
+pub mod document;
+pub mod keys;
+pub mod layer;
+pub mod node;
+pub mod problem;

@@ -1,0 +1,219 @@
+//! YAML as a tree that knows the place of every key and value.
+//!
+//! - N1: one document, no tags; scalars keep their text as it is written (`no` is the text `no`).
+//! - N2: what a small file can grow to is bounded: depth, and values after aliases are written out.
+
+use std::collections::BTreeMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle};
+
+use super::problem::{Problem, Span};
+
+/// The deepest nesting that is read.
+const MAX_DEPTH: usize = 32;
+/// The most values of a file, aliases written out.
+const MAX_NODES: usize = 10_000;
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// What it is.
+    pub value: Value,
+    /// Its first line to its last.
+    pub span: Span,
+}
+
+/// A value of YAML.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// A single value, as written.
+    Scalar {
+        /// Its text, quotes taken away.
+        text: String,
+        /// Whether it stands without quotes.
+        plain: bool,
+    },
+    /// `[a, b]`, or lines that begin with a hyphen.
+    List(Vec<Node>),
+    /// `key: value`, in the file's order; a key may stand twice.
+    Map(Vec<(Key, Node)>),
+}
+
+/// The key of a map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Its text.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+impl Node {
+    /// Whether there is nothing: an empty value, `~` or `null`.
+    pub fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true }
+            if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// What it is called in messages.
+    pub fn kind(&self) -> &'static str {
+        match &self.value {
+            _ if self.is_null() => "nothing",
+            Value::Scalar { .. } => "a single value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+}
+
+/// Reads one document; an empty file is an empty map.
+pub fn parse(text: &str) -> Result<Node, Problem> {
+    let mut reader = Reader {
+        events: Parser::new_from_str(text),
+        bytes: Bytes::of(text),
+        anchors: BTreeMap::new(),
+        nodes: 0,
+    };
+    let mut root = None;
+    loop {
+        let (event, span) = reader.next()?;
+        match event {
+            Event::StreamEnd => break,
+            Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
+            _ if root.is_some() => {
+                return Err(Problem::new(span, "a second document begins here").hint(
+                    "a profile is one document: remove the line `---` before it, or what follows",
+                ));
+            }
+            event => root = Some(reader.node(event, span, 0)?),
+        }
+    }
+    Ok(root.unwrap_or(Node { value: Value::Map(Vec::new()), span: Span::default() }))
+}
+
+struct Reader<'a> {
+    events: Parser<'a, saphyr_parser::StrInput<'a>>,
+    bytes: Bytes,
+    anchors: BTreeMap<usize, Node>,
+    nodes: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), Problem> {
+        match self.events.next_event() {
+            None => Ok((Event::StreamEnd, Span::default())),
+            Some(Ok((event, span))) => {
+                let span = Span {
+                    start: self.bytes.at(span.start.index()),
+                    end: self.bytes.at(span.end.index()),
+                };
+                Ok((event, span))
+            }
+            Some(Err(error)) => {
+                let at = self.bytes.at(error.marker().index());
+                Err(Problem::new(Span { start: at, end: at }, format!("no YAML: {}", error.info())))
+            }
+        }
+    }
+
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Problem> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(Problem::new(span, format!("more than {MAX_NODES} values")));
+        }
+        if depth > MAX_DEPTH {
+            return Err(Problem::new(span, format!("nested more than {MAX_DEPTH} deep")));
+        }
+        let (node, anchor) = match event {
+            Event::Alias(id) => {
+                let Some(node) = self.anchors.get(&id).cloned() else {
+                    return Err(Problem::new(span, "an alias of something that is not known"));
+                };
+                self.nodes += count(&node);
+                return Ok(node);
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                no_tag(tag.is_some(), span)?;
+                let plain = style == ScalarStyle::Plain;
+                (Node { value: Value::Scalar { text: text.into_owned(), plain }, span }, anchor)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                no_tag(tag.is_some(), span)?;
+                let mut list = Vec::new();
+                loop {
+                    let (event, at) = self.next()?;
+                    if event == Event::SequenceEnd {
+                        break;
+                    }
+                    list.push(self.node(event, at, depth + 1)?);
+                }
+                (Node { value: Value::List(list), span }, anchor)
+            }
+            Event::MappingStart(anchor, tag) => {
+                no_tag(tag.is_some(), span)?;
+                let mut map = Vec::new();
+                loop {
+                    let (event, at) = self.next()?;
+                    if event == Event::MappingEnd {
+                        break;
+                    }
+                    let key = self.node(event, at, depth + 1)?;
+                    let Value::Scalar { text, .. } = key.value else {
+                        return Err(Problem::new(key.span, "a key that is no single word"));
+                    };
+                    let (event, at) = self.next()?;
+                    let value = self.node(event, at, depth + 1)?;
+                    map.push((Key { text, span: key.span }, value));
+                }
+                (Node { value: Value::Map(map), span }, anchor)
+            }
+            _ => return Err(Problem::new(span, "the document ends here too early")),
+        };
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+}
+
+fn no_tag(has_tag: bool, span: Span) -> Result<(), Problem> {
+    if has_tag {
+        return Err(Problem::new(span, "a tag has no meaning in a profile")
+            .hint("leave out the word that begins with `!`"));
+    }
+    Ok(())
+}
+
+/// How many values a node holds, itself included.
+fn count(node: &Node) -> usize {
+    1 + match &node.value {
+        Value::Scalar { .. } => 0,
+        Value::List(list) => list.iter().map(count).sum(),
+        Value::Map(map) => map.iter().map(|(_, value)| 1 + count(value)).sum(),
+    }
+}
+
+/// Byte positions of characters; nothing is kept where they are the same.
+struct Bytes {
+    of_chars: Vec<usize>,
+    length: usize,
+}
+
+impl Bytes {
+    fn of(text: &str) -> Self {
+        let of_chars = if text.is_ascii() {
+            Vec::new()
+        } else {
+            text.char_indices().map(|(at, _)| at).collect()
+        };
+        Self { of_chars, length: text.len() }
+    }
+
+    fn at(&self, index: usize) -> usize {
+        if self.of_chars.is_empty() {
+            index.min(self.length)
+        } else {
+            self.of_chars.get(index).copied().unwrap_or(self.length)
+        }
+    }
+}
