@@ -6,8 +6,6 @@ import sys
 from torch.distributed import TCPStore
 
 libuv = sys.argv[1] == "libuv"
-store = TCPStore(
-    "127.0.0.1", 0, None, True, datetime.timedelta(seconds=60), use_libuv=libuv
-)
+store = TCPStore("127.0.0.1", 0, None, True, datetime.timedelta(seconds=60), use_libuv=libuv)
 print(store.port, flush=True)
 sys.stdin.read()

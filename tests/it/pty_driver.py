@@ -64,11 +64,15 @@ def main():
             fail(pid, "no end", seen)
     status = os.waitpid(pid, 0)[1]
     code = os.waitstatus_to_exitcode(status)
-    print(json.dumps({
-        "code": code if code >= 0 else None,
-        "signal": -code if code < 0 else None,
-        "output": seen.decode(errors="replace"),
-    }))
+    print(
+        json.dumps(
+            {
+                "code": code if code >= 0 else None,
+                "signal": -code if code < 0 else None,
+                "output": seen.decode(errors="replace"),
+            }
+        )
+    )
 
 
 def fail(pid, why, seen):
