@@ -3,12 +3,12 @@
 //! One page holds every subcommand: a package installs one file, and a reader searches one page.
 //! Who wants a page of one subcommand, as `man nvlaunch-preflight`, gets it with the same words.
 
-use clap::Command;
+use clap::{ArgAction, Command};
 use clap_mangen::Man;
 use roff::{Roff, bold, italic, roman};
 
 use super::pages::{self, Block, Page};
-use super::{flowing, sentence};
+use super::{comment, flowing};
 use crate::env_vars;
 use crate::exit_code;
 
@@ -56,14 +56,14 @@ pub fn render(command: Option<&str>) -> String {
     let pages = pages::all();
     let is_of = |page: &&Page| page.words.first().map(String::as_str) == command;
     let mut pages: Vec<&Page> = match command {
-        None => pages.iter().filter(|page| !page.is_launch_again()).collect(),
+        None => pages.iter().collect(),
         Some(_) => pages.iter().filter(is_of).collect(),
     };
     if pages.is_empty() {
         return String::new();
     }
     let first = pages.remove(0);
-    let mut text = head(first, &pages);
+    let mut text = head(first);
     let mut roff = Roff::new();
     roff.control("SH", ["DESCRIPTION"]);
     blocks(&mut roff, first);
@@ -102,12 +102,12 @@ fn push(text: &mut String, roff: &mut Roff) {
     text.push_str(&std::mem::take(roff).to_roff());
 }
 
-fn head(first: &Page, below: &[&Page]) -> String {
+fn head(first: &Page) -> String {
     let name = first.name().replace(' ', "-");
     let version = concat!("nvlaunch ", env!("CARGO_PKG_VERSION"));
-    let mut roff = Roff::new();
     // No date: the same program makes the same page, whenever it is built.
-    roff.control("TH", [name.to_uppercase().as_str(), "1", "", version, "User Commands"]);
+    let title = format!(".TH {} 1 \"\" \"{version}\" \"User Commands\"\n", name.to_uppercase());
+    let mut roff = Roff::new();
     roff.control("SH", ["NAME"]);
     let about = match first.words.as_slice() {
         [] => "starts, watches and ends distributed PyTorch jobs".to_owned(),
@@ -116,8 +116,7 @@ fn head(first: &Page, below: &[&Page]) -> String {
     roff.text([roman(format!("{name} - {about}"))]);
     roff.control("SH", ["SYNOPSIS"]);
     synopsis(&mut roff, first);
-    let _ = below;
-    roff.to_roff()
+    title + &roff.to_roff()
 }
 
 fn synopsis(roff: &mut Roff, page: &Page) {
@@ -156,10 +155,11 @@ fn blocks(roff: &mut Roff, page: &Page) {
 fn options(page: &Page, has_headings: bool) -> String {
     let bare = page.command.clone().mut_args(|arg| {
         // The words that completion offers are not all that is taken.
-        let arg = arg.hide_possible_values(true);
+        let takes_value = arg.get_action().takes_values();
+        let arg = if takes_value { arg.hide_possible_values(true) } else { arg };
         let aliases = arg.get_visible_aliases().unwrap_or_default().join(", --");
         let help = arg.get_help().map(|help| flowing(&help.to_string())).unwrap_or_default();
-        let help = if aliases.is_empty() { help } else { format!("{help} Also --{aliases}.") };
+        let help = if aliases.is_empty() { help } else { format!("{help} (also --{aliases})") };
         let heading = arg.get_help_heading().unwrap_or("Other").to_owned();
         let arg = if arg.is_positional() { arg.hide(true) } else { arg };
         arg.help(help).help_heading(heading)
@@ -180,15 +180,20 @@ fn options(page: &Page, has_headings: bool) -> String {
             lines.push(line.to_owned());
         }
     }
-    lines.into_iter().map(|line| line + "\n").collect()
+    // An apostrophe that needs no definition at the top of the page.
+    lines.into_iter().map(|line| line.replace("\\*(Aq", "\\(aq") + "\n").collect()
 }
 
 /// clap's generator builds the command again, which may stand once only.
 fn options_alone(command: Command) -> Command {
     let name = command.get_name().to_owned();
-    let arguments: Vec<_> =
-        command.get_arguments().filter(|arg| !arg.is_hide_set()).cloned().collect();
-    Command::new(name).disable_help_flag(true).disable_version_flag(true).args(arguments)
+    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set()).cloned();
+    let arguments = shown.map(|arg| match arg.get_action() {
+        // These need the whole command.
+        ArgAction::Help | ArgAction::Version => arg.action(ArgAction::SetTrue),
+        _ => arg,
+    });
+    Command::new(name).disable_help_flag(true).disable_version_flag(true).args(arguments.collect::<Vec<_>>())
 }
 
 fn exits(roff: &mut Roff) {
@@ -197,7 +202,7 @@ fn exits(roff: &mut Roff) {
     for exit in exit_code::ALL {
         roff.control("TP", []);
         roff.text([bold(exit.code.to_string())]);
-        roff.text([roman(plain(&sentence(exit.text)))]);
+        roff.text([roman(plain(&comment(exit.text)))]);
     }
 }
 
@@ -212,7 +217,7 @@ fn variables(roff: &mut Roff) {
         for variable in env_vars::ALL.iter().filter(|variable| is_wanted.contains(&variable.used)) {
             roff.control("TP", []);
             roff.text([bold(variable.name)]);
-            roff.text([roman(plain(&flowing(variable.text)))]);
+            roff.text([roman(plain(&comment(variable.text)))]);
         }
     }
 }

@@ -121,9 +121,4 @@ impl Page {
     pub fn name(&self) -> String {
         std::iter::once("nvlaunch").chain(self.words.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
     }
-
-    /// Whether it says nothing that the launch's page does not.
-    pub fn is_launch_again(&self) -> bool {
-        self.words == ["run"]
-    }
 }

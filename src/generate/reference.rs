@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::pages::{self, Block, Page};
-use super::{flowing, sentence};
+use super::comment;
 use crate::env_vars::{self, Use};
 use crate::exit_code;
 use crate::host::vendors;
@@ -69,7 +69,7 @@ pub fn render() -> String {
     text.push_str(CODES);
     table(&mut text, &["code", "meaning"]);
     for exit in exit_code::ALL {
-        row(&mut text, &[code(&exit.code.to_string()), marked(&sentence(exit.text))]);
+        row(&mut text, &[code(&exit.code.to_string()), marked(&comment(exit.text))]);
     }
     text.push_str(FINDINGS);
     table(&mut text, &["code", "name", "severity", "what"]);
@@ -82,10 +82,6 @@ pub fn render() -> String {
 
 fn command(text: &mut String, page: &Page) {
     let _ = write!(text, "\n### {}\n", page.name());
-    if page.is_launch_again() {
-        text.push_str("\nThe same as `nvlaunch` alone, for a script that is called like a command.\n");
-        return;
-    }
     if !page.usage.is_empty() {
         let _ = write!(text, "\n```console\n{}\n```\n", page.usage.join("\n"));
     }
@@ -158,7 +154,7 @@ fn variables(text: &mut String) {
     table(text, &["variable", "what it says"]);
     for variable in env_vars::ALL {
         if matches!(variable.used, Use::Read | Use::ReadAndSet) {
-            row(text, &[code(variable.name), marked(&flowing(variable.text))]);
+            row(text, &[code(variable.name), marked(&comment(variable.text))]);
         }
     }
     let mut seen: Vec<&str> = env_vars::ALL.iter().map(|variable| variable.name).collect();
@@ -174,7 +170,7 @@ fn variables(text: &mut String) {
     text.push_str("\n### Set for each rank\n");
     table(text, &["variable", "what it says"]);
     for variable in env_vars::ALL {
-        let what = flowing(variable.text);
+        let what = comment(variable.text);
         match variable.used {
             Use::Read => {}
             Use::Set | Use::ReadAndSet => row(text, &[code(variable.name), marked(&what)]),
@@ -204,7 +200,7 @@ fn marked(text: &str) -> String {
         match letter {
             '`' => is_code = !is_code,
             '|' => marked.push('\\'),
-            '*' | '<' | '_' | '[' | ']' if !is_code => marked.push('\\'),
+            '*' | '<' if !is_code => marked.push('\\'),
             _ => {}
         }
         marked.push(letter);

@@ -94,7 +94,8 @@ pub fn one_node() -> Form {
 pub fn host() -> Form {
     Form {
         says: "a host name or address".to_owned(),
-        pattern: Some("\\[?[\\p{L}\\p{N}_.:%-]+\\]?"),
+        // Letters of any script, which not every reader of schemas has a class for.
+        pattern: Some("\\[?[^\\s!\"#$&'()*+,/;<=>?@\\[\\\\\\]^`{|}~]+\\]?"),
         ..Form::default()
     }
 }
@@ -102,8 +103,7 @@ pub fn host() -> Form {
 /// A backend, or one for each kind of device.
 pub fn backend() -> Form {
     Form {
-        says: "the name of a backend, one for each kind of device as in cpu:gloo,cuda:nccl"
-            .to_owned(),
+        says: "a backend (one for each kind of device: cpu:gloo,cuda:nccl)".to_owned(),
         pattern: Some("[A-Za-z0-9_:,-]+"),
         ..Form::default()
     }

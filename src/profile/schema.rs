@@ -7,11 +7,15 @@
 //!   refuses, the schema refuses as far as it can be said of single values.
 //! - J2: bounds, words and patterns stand once, in [`super::form`].
 
+#[cfg(test)]
+mod tests;
+
 use serde_json::{Map, Value, json};
 
 use super::check::VERSION;
 use super::form::Form;
 use super::keys::{self, Key, Kind};
+use super::layer::Layer;
 use super::texts;
 use crate::plan::caller_env_to_remove;
 use crate::preflight::catalogue;
@@ -24,6 +28,7 @@ pub fn text() -> String {
 
 /// The schema.
 pub fn schema() -> Value {
+    let defaults = defaults::layer().unwrap_or_default();
     let mut properties = Map::new();
     // What is written by hand may be a number as well as a text.
     let version = VERSION.parse::<u32>().expect("the version is a number");
@@ -34,13 +39,13 @@ pub fn schema() -> Value {
     for key in keys::ALL {
         match key.parts() {
             (None, name) => {
-                properties.insert(name.to_owned(), of_key(key));
+                properties.insert(name.to_owned(), of_key(key, &defaults));
             }
             (Some(section), name) => {
                 let section = properties
                     .entry(section)
                     .or_insert_with(|| with_text(section, section_of(Map::new())));
-                section["properties"][name] = of_key(key);
+                section["properties"][name] = of_key(key, &defaults);
             }
         }
     }
@@ -72,7 +77,7 @@ fn scalar() -> Value {
     json!({"type": ["string", "number", "boolean"]})
 }
 
-fn of_key(key: &Key) -> Value {
+fn of_key(key: &Key, defaults: &Layer) -> Value {
     let form = key.form();
     let mut schema = match key.kind {
         Kind::Flag => json!({"type": ["boolean", "string"], "pattern": "^(true|false)$"}),
@@ -88,7 +93,7 @@ fn of_key(key: &Key) -> Value {
         text = format!("{text} The same as {option}.");
     }
     schema["description"] = text.into();
-    if let Some(default) = default(key) {
+    if let Some(default) = default(key, defaults) {
         schema["default"] = default;
     }
     schema
@@ -158,8 +163,7 @@ fn bare_pattern(form: &Form) -> Option<String> {
     if both.is_empty() { None } else { Some(both.join("|")) }
 }
 
-fn default(key: &Key) -> Option<Value> {
-    let defaults = defaults::layer().ok()?;
+fn default(key: &Key, defaults: &Layer) -> Option<Value> {
     let text = &defaults.texts.get(key.path)?.value;
     let is_list = matches!(key.kind, Kind::List(_)) && key.unset != Some(text);
     // As YAML reads it: `1` is a number, `true` is none.
@@ -174,7 +178,7 @@ fn env() -> Value {
     let value = scalar();
     json!({
         "type": ["object", "null"],
-        "propertyNames": {"pattern": "^[^=\\u0000]+$", "not": {"enum": caller_env_to_remove()}},
+        "propertyNames": {"pattern": "^[^=]+$", "not": {"enum": caller_env_to_remove()}},
         "additionalProperties": {
             "anyOf": [
                 value,

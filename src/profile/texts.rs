@@ -36,9 +36,7 @@ pub fn of(path: &str) -> String {
 pub fn of_key(key: &Key) -> String {
     let text = of(key.path);
     let rest = key.option.and_then(|option| text.strip_prefix(option)?.strip_prefix(": "));
-    let Some(rest) = rest else { return text };
-    let mut letters = rest.chars();
-    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+    rest.map(str::to_owned).unwrap_or(text)
 }
 
 /// The variables that say the same as a key, the strongest first.
@@ -61,7 +59,7 @@ mod tests {
         for (path, text) in of_keys.chain(others) {
             assert!(text.ends_with('.') && !text.starts_with("--n-"), "{path}: `{text}`");
         }
-        assert_eq!(of_key(&keys::NNODES), "Nodes of the job; one is all there is today.");
+        assert_eq!(of_key(&keys::NNODES), "nodes of the job; one is all there is today.");
         let variables = variables(&keys::SHUTDOWN_TIMEOUT);
         let expected = [
             "NVLAUNCH_SHUTDOWN_TIMEOUT",
