@@ -2,104 +2,189 @@
 //!
 //! Read besides these: `NVLAUNCH_<OPTION>` for every option, as `NVLAUNCH_LOG_DIR` for `--log-dir`,
 //! below the command line; and below that `PET_<OPTION>` for every option of torchrun, as
-//! `PET_NPROC_PER_NODE` for `--nproc-per-node`. An empty one is unset.
+//! `PET_NPROC_PER_NODE` for `--nproc-per-node`. An empty one is unset. The variables by which a
+//! vendor's devices are chosen stand in [`crate::host::vendors`].
+//!
+//! The comments are the texts of the reference page and of the manual.
 
-/// Set for each rank: identifies the run, and marks every descendant of its ranks.
-pub const RUN_ID: &str = "NVLAUNCH_RUN_ID";
-/// Set for each rank: the number of this attempt, 0 for the first.
-pub const ATTEMPT: &str = "NVLAUNCH_ATTEMPT";
-/// Set for each rank: the run folder (absent with `--log-dir /dev/null`).
-pub const RUN_DIR: &str = "NVLAUNCH_RUN_DIR";
-/// Set for each rank: the version of nvlaunch that started it.
-pub const VERSION: &str = "NVLAUNCH_VERSION";
-/// Set for each rank unless `--preflight off`: the backend that was chosen, or `--backend`.
-pub const BACKEND: &str = "NVLAUNCH_BACKEND";
-/// Read: the folder that preflight takes for `/`, below `--sysroot`.
-pub const SYSROOT: &str = "NVLAUNCH_SYSROOT";
-/// Read: the launch profile, below `--profile`.
-pub const PROFILE: &str = "NVLAUNCH_PROFILE";
-/// Read: the level of the developers' log on stderr (`error` … `trace`); off by default.
-pub const LOG: &str = "NVLAUNCH_LOG";
+/// One variable.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What is done with it.
+    pub used: Use,
+    /// What it says; the lines of a comment, with the spaces they begin with.
+    pub text: &'static str,
+}
 
-/// Read: the file that the probe loads in place of `libnvidia-ml.so.1`; for tests.
-pub const NVML_LIB: &str = "NVLAUNCH_NVML_LIB";
-/// Read, and added to for the NVML probe alone: libraries that the dynamic linker loads first.
-pub const LD_PRELOAD: &str = "LD_PRELOAD";
+/// What nvlaunch does with a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// It reads it.
+    Read,
+    /// It sets it for each rank.
+    Set,
+    /// It reads it, and sets it for each rank where the text says so.
+    ReadAndSet,
+    /// It takes it away from each rank.
+    Removed,
+}
+
+macro_rules! variables {
+    ($($(#[doc = $text:literal])+ $used:ident $name:ident = $value:literal;)+) => {
+        $(
+            #[doc = concat!(stringify!($used), ":")]
+            $(#[doc = $text])+
+            pub const $name: &str = $value;
+        )+
+
+        /// All of them, in the order of the page.
+        pub static ALL: &[Variable] = &[$(
+            Variable { name: $value, used: Use::$used, text: concat!($($text, "\n"),+) },
+        )+];
+    };
+}
+
+variables! {
+    /// Identifies the run, and marks every descendant of its ranks.
+    Set RUN_ID = "NVLAUNCH_RUN_ID";
+    /// The number of this attempt, 0 for the first.
+    Set ATTEMPT = "NVLAUNCH_ATTEMPT";
+    /// The run folder; not set with `--log-dir /dev/null`.
+    Set RUN_DIR = "NVLAUNCH_RUN_DIR";
+    /// The version of nvlaunch that started the rank.
+    Set VERSION = "NVLAUNCH_VERSION";
+    /// The backend, as `--backend`; each rank sees the one that was chosen, unless `--preflight off`.
+    ReadAndSet BACKEND = "NVLAUNCH_BACKEND";
+    /// The folder that preflight takes for `/`, as `--sysroot`.
+    Read SYSROOT = "NVLAUNCH_SYSROOT";
+    /// The launch profile, as `--profile`.
+    Read PROFILE = "NVLAUNCH_PROFILE";
+    /// The level of the developers' log on stderr, `error` to `trace`; off by default.
+    Read LOG = "NVLAUNCH_LOG";
+    /// The file that the probe loads in place of `libnvidia-ml.so.1`; for tests.
+    Read NVML_LIB = "NVLAUNCH_NVML_LIB";
+
+    /// The id of the Slurm job, for the id of the run.
+    Read SLURM_JOB_ID = "SLURM_JOB_ID";
+    /// The name of the Slurm cluster, to choose a profile.
+    Read SLURM_CLUSTER_NAME = "SLURM_CLUSTER_NAME";
+    /// The Slurm partition of the job, to choose a profile.
+    Read SLURM_JOB_PARTITION = "SLURM_JOB_PARTITION";
+    /// The folder of the user's configuration files.
+    Read XDG_CONFIG_HOME = "XDG_CONFIG_HOME";
+    /// The folder where preflight finds drivers that were fetched before.
+    Read XDG_CACHE_HOME = "XDG_CACHE_HOME";
+    /// The folder for the temporary run folders; `/tmp` by default.
+    Read TMPDIR = "TMPDIR";
+    /// Nothing is coloured where it is set.
+    Read NO_COLOR = "NO_COLOR";
+
+    /// The interpreter of the ranks, as for torchrun; below `--python`.
+    Read PYTHON_EXEC = "PYTHON_EXEC";
+    /// The active virtual environment, whose interpreter the ranks get.
+    Read VIRTUAL_ENV = "VIRTUAL_ENV";
+    /// The active environment of conda, whose packages preflight looks at.
+    Read CONDA_PREFIX = "CONDA_PREFIX";
+    /// The version of Python that pyenv's `python` stands for.
+    Read PYENV_VERSION = "PYENV_VERSION";
+    /// Folders of packages that come before the interpreter's own.
+    Read PYTHONPATH = "PYTHONPATH";
+    /// Where it is set, the user's own packages are left out.
+    Read PYTHONNOUSERSITE = "PYTHONNOUSERSITE";
+    /// Where the user's own packages are, instead of below `HOME`.
+    Read PYTHONUSERBASE = "PYTHONUSERBASE";
+    /// Where the user's own packages and settings of NCCL are.
+    Read HOME = "HOME";
+    /// The working folder, with the links that led to it.
+    Read PWD = "PWD";
+    /// Where programs without a slash in their name are.
+    Read PATH = "PATH";
+    /// Libraries that the dynamic linker loads first; added to for the NVML probe alone.
+    Read LD_PRELOAD = "LD_PRELOAD";
+    /// Folders that the dynamic linker looks through first.
+    Read LD_LIBRARY_PATH = "LD_LIBRARY_PATH";
+    /// NCCL's own settings, instead of `.nccl.conf` below `HOME`.
+    Read NCCL_CONF_FILE = "NCCL_CONF_FILE";
+    /// Set in every pod of Kubernetes: preflight knows by it where it is.
+    Read KUBERNETES_SERVICE_HOST = "KUBERNETES_SERVICE_HOST";
+    /// The same for Apptainer.
+    Read APPTAINER_CONTAINER = "APPTAINER_CONTAINER";
+    /// The same for Singularity.
+    Read SINGULARITY_CONTAINER = "SINGULARITY_CONTAINER";
+    /// The time to end in, in seconds, below `--shutdown-timeout` and its `PET_*` variable.
+    Read SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT";
+    /// The start of each console line, below `--log-line-prefix-template`.
+    Read PREFIX_TEMPLATE = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE";
+
+    /// The visible GPUs; with `--virtual-local-rank` one for each rank.
+    ReadAndSet CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES";
+    /// The same on `ROCm`, where it comes before CUDA's.
+    ReadAndSet HIP_VISIBLE_DEVICES = "HIP_VISIBLE_DEVICES";
+    /// The GPUs that `ROCm` leaves to HIP.
+    Read ROCR_VISIBLE_DEVICES = "ROCR_VISIBLE_DEVICES";
+
+    /// Set to 1 where it is unset and there are several ranks.
+    Set OMP_NUM_THREADS = "OMP_NUM_THREADS";
+    /// Set to 1 where it is unset.
+    Set NCCL_ASYNC_ERROR_HANDLING = "TORCH_NCCL_ASYNC_ERROR_HANDLING";
+    /// Where `@record` of `PyTorch` writes the error; not set without a run folder. Where nvlaunch
+    /// itself is given one, it writes the job's error there.
+    ReadAndSet ERROR_FILE = "TORCHELASTIC_ERROR_FILE";
+
+    /// The rank's number in the job.
+    Set RANK = "RANK";
+    /// The rank's number on its node; 0 with `--virtual-local-rank`.
+    Set LOCAL_RANK = "LOCAL_RANK";
+    /// Ranks of the job.
+    Set WORLD_SIZE = "WORLD_SIZE";
+    /// Ranks of the rank's node.
+    Set LOCAL_WORLD_SIZE = "LOCAL_WORLD_SIZE";
+    /// The number of the rank's node.
+    Set GROUP_RANK = "GROUP_RANK";
+    /// Nodes of the job.
+    Set GROUP_WORLD_SIZE = "GROUP_WORLD_SIZE";
+    /// The rank's number among those of its role.
+    Set ROLE_RANK = "ROLE_RANK";
+    /// Ranks of the rank's role.
+    Set ROLE_WORLD_SIZE = "ROLE_WORLD_SIZE";
+    /// `--role`.
+    Set ROLE_NAME = "ROLE_NAME";
+    /// Where the store is.
+    Set MASTER_ADDR = "MASTER_ADDR";
+    /// The store's port; another one for each attempt unless one was asked for.
+    Set MASTER_PORT = "MASTER_PORT";
+    /// The number of this attempt, as torchrun counts it.
+    Set RESTART_COUNT = "TORCHELASTIC_RESTART_COUNT";
+    /// `--max-restarts`.
+    Set MAX_RESTARTS = "TORCHELASTIC_MAX_RESTARTS";
+    /// The id of the run; `PyTorch` knows by it that a launcher started it.
+    Set TORCH_RUN_ID = "TORCHELASTIC_RUN_ID";
+    /// `True` where nvlaunch serves the store, `False` where rank 0 does.
+    Set USE_AGENT_STORE = "TORCHELASTIC_USE_AGENT_STORE";
+    /// `--signals-to-handle`.
+    Set SIGNALS_TO_HANDLE = "TORCHELASTIC_SIGNALS_TO_HANDLE";
+    /// The watchdog of a torchrun around this run.
+    Removed TIMER_FILE = "TORCHELASTIC_TIMER_FILE";
+}
 
 /// The names that begin with `NVLAUNCH_` and are no option's.
 pub const OWN: &[&str] = &[RUN_ID, ATTEMPT, RUN_DIR, VERSION, LOG, NVML_LIB];
 
-/// Read: the id of the Slurm job, for the id of the run.
-pub const SLURM_JOB_ID: &str = "SLURM_JOB_ID";
-/// Read: the name of the Slurm cluster, to choose a profile.
-pub const SLURM_CLUSTER_NAME: &str = "SLURM_CLUSTER_NAME";
-/// Read: the Slurm partition of the job, to choose a profile.
-pub const SLURM_JOB_PARTITION: &str = "SLURM_JOB_PARTITION";
-/// Read: the folder of the user's configuration files.
-pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
 
-/// Read: the interpreter of the ranks, as for torchrun; below `--python`.
-pub const PYTHON_EXEC: &str = "PYTHON_EXEC";
-/// Read: the active virtual environment, whose interpreter the ranks get.
-pub const VIRTUAL_ENV: &str = "VIRTUAL_ENV";
-/// Read: the active environment of conda, whose packages preflight looks at.
-pub const CONDA_PREFIX: &str = "CONDA_PREFIX";
-/// Read: folders of packages that come before the interpreter's own.
-pub const PYTHONPATH: &str = "PYTHONPATH";
-/// Read: where the user's own packages and settings of NCCL are.
-pub const HOME: &str = "HOME";
-/// Read: where programs without a slash in their name are.
-pub const PATH: &str = "PATH";
-/// Read: the time to end in, in seconds, below `--shutdown-timeout` and its `PET_*` variable.
-pub const SHUTDOWN_TIMEOUT: &str = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT";
-/// Read: the start of each console line, below `--log-line-prefix-template`.
-pub const PREFIX_TEMPLATE: &str = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE";
+    use super::*;
 
-/// Read, and set to one device for each rank with `--virtual-local-rank`: the visible GPUs.
-pub const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
-/// The same on `ROCm`, where it comes before CUDA's.
-pub const HIP_VISIBLE_DEVICES: &str = "HIP_VISIBLE_DEVICES";
-/// Read: the GPUs that `ROCm` leaves to HIP.
-pub const ROCR_VISIBLE_DEVICES: &str = "ROCR_VISIBLE_DEVICES";
-
-/// Set to 1 for each rank where it is unset and there are several ranks.
-pub const OMP_NUM_THREADS: &str = "OMP_NUM_THREADS";
-/// Set to 1 for each rank where it is unset.
-pub const NCCL_ASYNC_ERROR_HANDLING: &str = "TORCH_NCCL_ASYNC_ERROR_HANDLING";
-/// Set for each rank: where `@record` of `PyTorch` writes the error (absent without run folder).
-pub const ERROR_FILE: &str = "TORCHELASTIC_ERROR_FILE";
-
-/// Set for each rank: its number in the job.
-pub const RANK: &str = "RANK";
-/// Set for each rank: its number on its node; 0 with `--virtual-local-rank`.
-pub const LOCAL_RANK: &str = "LOCAL_RANK";
-/// Set for each rank: ranks of the job.
-pub const WORLD_SIZE: &str = "WORLD_SIZE";
-/// Set for each rank: ranks of its node.
-pub const LOCAL_WORLD_SIZE: &str = "LOCAL_WORLD_SIZE";
-/// Set for each rank: the number of its node.
-pub const GROUP_RANK: &str = "GROUP_RANK";
-/// Set for each rank: nodes of the job.
-pub const GROUP_WORLD_SIZE: &str = "GROUP_WORLD_SIZE";
-/// Set for each rank: its number among those of its role.
-pub const ROLE_RANK: &str = "ROLE_RANK";
-/// Set for each rank: ranks of its role.
-pub const ROLE_WORLD_SIZE: &str = "ROLE_WORLD_SIZE";
-/// Set for each rank: `--role`.
-pub const ROLE_NAME: &str = "ROLE_NAME";
-/// Set for each rank: where the store is.
-pub const MASTER_ADDR: &str = "MASTER_ADDR";
-/// Set for each rank: the store's port; another one for each attempt unless one was asked for.
-pub const MASTER_PORT: &str = "MASTER_PORT";
-/// Set for each rank: the number of this attempt, as torchrun counts it.
-pub const RESTART_COUNT: &str = "TORCHELASTIC_RESTART_COUNT";
-/// Set for each rank: `--max-restarts`.
-pub const MAX_RESTARTS: &str = "TORCHELASTIC_MAX_RESTARTS";
-/// Set for each rank: the id of the run; `PyTorch` knows by it that a launcher started it.
-pub const TORCH_RUN_ID: &str = "TORCHELASTIC_RUN_ID";
-/// Set for each rank: `True` where nvlaunch serves the store, `False` where rank 0 does.
-pub const USE_AGENT_STORE: &str = "TORCHELASTIC_USE_AGENT_STORE";
-/// Set for each rank: `--signals-to-handle`.
-pub const SIGNALS_TO_HANDLE: &str = "TORCHELASTIC_SIGNALS_TO_HANDLE";
-/// Removed for each rank: the watchdog of a torchrun around this run.
-pub const TIMER_FILE: &str = "TORCHELASTIC_TIMER_FILE";
+    /// A constant beside the table would be missing on the reference page.
+    #[test]
+    fn every_variable_stands_in_the_table_once() {
+        let beside = include_str!("env_vars.rs").lines().filter(|line| line.starts_with("pub const"));
+        assert_eq!(beside.collect::<Vec<_>>().len(), 1, "only OWN stands beside the table");
+        let names: BTreeSet<_> = ALL.iter().map(|variable| variable.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        assert!(OWN.iter().all(|own| names.contains(own)));
+    }
+}

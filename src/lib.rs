@@ -14,6 +14,7 @@ pub mod diagnose;
 pub mod env_vars;
 pub mod error;
 pub mod exit_code;
+pub mod generate;
 pub mod host;
 pub mod layout;
 pub mod logs;

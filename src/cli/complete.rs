@@ -1,4 +1,4 @@
-//! Completion scripts for shells.
+//! Completion scripts for shells, and the one definition of the command line that they follow.
 
 use std::ffi::OsStr;
 
@@ -20,6 +20,14 @@ pub(super) fn script(shell: &OsStr) -> Result<String, CliError> {
         Some("powershell") => Shell::PowerShell,
         _ => return Err(CliError::UnknownShell { shell: shell.to_string_lossy().into_owned() }),
     };
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut program(), "nvlaunch", &mut text);
+    String::from_utf8(text).map_err(|error| CliError::Other { message: error.to_string() })
+}
+
+/// The whole command line as clap knows it: every subcommand with its options, what stands behind
+/// them included. Completions, the manual and the reference page all follow it.
+pub fn program() -> Command {
     let hint = |id: &'static str, hint| Arg::new(id).value_hint(hint);
     let launch = || {
         super::command()
@@ -28,7 +36,7 @@ pub(super) fn script(shell: &OsStr) -> Result<String, CliError> {
     };
     let list = Arg::new("list").long("list").action(ArgAction::SetTrue).help("All findings");
     let topics = super::SUBCOMMANDS.iter().filter(|word| **word != "help");
-    let mut command = launch().disable_help_subcommand(true).subcommands([
+    launch().disable_help_subcommand(true).subcommands([
         launch().name("run").about("Start a job").version(None::<&str>),
         super::preflight::command().about("Whether this machine can train"),
         Command::new("explain")
@@ -38,11 +46,9 @@ pub(super) fn script(shell: &OsStr) -> Result<String, CliError> {
         Command::new("replay")
             .about("Check the recorded decisions of a run")
             .arg(hint("file", ValueHint::FilePath)),
+        super::generate::command(),
         Command::new("help")
             .about("Help on a subcommand")
             .arg(Arg::new("topic").value_parser(topics.copied().collect::<Vec<_>>())),
-    ]);
-    let mut text = Vec::new();
-    clap_complete::generate(shell, &mut command, "nvlaunch", &mut text);
-    String::from_utf8(text).map_err(|error| CliError::Other { message: error.to_string() })
+    ])
 }

@@ -69,6 +69,28 @@ pub enum CliError {
         /// As typed.
         shell: String,
     },
+    /// `generate` alone.
+    #[error("nothing to generate\nusage: nvlaunch generate completions|man|reference")]
+    GenerateWhat,
+    /// `generate completions` alone.
+    #[error("no shell to complete for\nusage: nvlaunch generate completions SHELL")]
+    GenerateShell,
+    /// `generate WORD` for something that cannot be generated.
+    #[error("`{word}` cannot be generated")]
+    UnknownGenerated {
+        /// As typed.
+        word: String,
+        /// The nearest word that can.
+        nearest: Option<&'static str>,
+    },
+    /// `generate man WORD` for a word that is no subcommand.
+    #[error("there is no manual page of `{word}`")]
+    NoPage {
+        /// As typed.
+        word: String,
+        /// The nearest one that has a page.
+        nearest: Option<&'static str>,
+    },
     /// Anything else that clap finds.
     #[error("{message}")]
     Other {
@@ -98,13 +120,18 @@ impl Explain for CliError {
             Self::UnexpectedWord { command: "explain", .. } => {
                 "usage: nvlaunch explain CODE, or nvlaunch explain --list".to_owned()
             }
+            Self::UnexpectedWord { command: "generate", .. } => {
+                "`nvlaunch generate --help` says more".to_owned()
+            }
             Self::UnexpectedWord { .. } => "usage: nvlaunch replay FILE".to_owned(),
             Self::UnknownTopic { word } => {
                 let topics = super::SUBCOMMANDS.iter().copied().filter(|word| *word != "help");
                 match crate::settings::values::nearest(word, topics) {
                     Some(near) => format!("did you mean `nvlaunch help {near}`?"),
                     None => {
-                        "there is help on `run`, `preflight`, `explain` and `replay`".to_owned()
+                        let others = super::SUBCOMMANDS.iter().filter(|word| **word != "help");
+                        let others: Vec<_> = others.map(|word| format!("`{word}`")).collect();
+                        format!("there is help on {}", others.join(", "))
                     }
                 }
             }
@@ -112,7 +139,23 @@ impl Explain for CliError {
             Self::WithFacts { .. } => {
                 "with --facts nothing of this machine is read: leave one of them out".to_owned()
             }
-            Self::UnknownShell { .. } => format!("there are {}", super::SHELLS.join(", ")),
+            Self::UnknownShell { shell } => {
+                match crate::settings::values::nearest(shell, super::SHELLS.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("there are {}", super::SHELLS.join(", ")),
+                }
+            }
+            Self::GenerateShell => format!("there are {}", super::SHELLS.join(", ")),
+            Self::UnknownGenerated { nearest: Some(near), .. } => {
+                format!("did you mean `nvlaunch generate {near}`?")
+            }
+            Self::NoPage { nearest: Some(near), .. } => {
+                format!("did you mean `nvlaunch generate man {near}`?")
+            }
+            Self::NoPage { .. } => "`nvlaunch generate man` has every command in it".to_owned(),
+            Self::GenerateWhat | Self::UnknownGenerated { .. } => {
+                "`nvlaunch generate --help` says more".to_owned()
+            }
             Self::UnknownOption { command, .. } => {
                 format!("`nvlaunch {command} --help` says more")
             }

@@ -22,6 +22,7 @@ Usage:
   nvlaunch preflight [options]
   nvlaunch explain CODE
   nvlaunch replay FILE
+  nvlaunch generate completions|man|reference
 
 Everything after the script is the script's own. Options may be spelled with
 underscores, as in --nproc_per_node; those of torchrun are also read from
@@ -59,6 +60,30 @@ Usage:
   nvlaunch explain --list
 
 CODE is the code of a finding, as in NVL001, or its name.
+"
+    .to_owned()
+}
+
+/// The help of `nvlaunch generate`.
+pub(super) fn generate() -> String {
+    "\
+Prints what packages, shells and editors need, from the definitions that
+--help follows.
+
+Usage:
+  nvlaunch generate completions SHELL
+  nvlaunch generate man [COMMAND]
+  nvlaunch generate reference
+
+completions is a script for bash, zsh, fish, elvish or powershell. man is the
+manual nvlaunch(1), every command in it; with COMMAND it is that command's page
+alone, as nvlaunch-preflight(1). reference is a page in Markdown: all options,
+profile keys, environment variables, exit codes and findings.
+
+Where such files usually are:
+  nvlaunch generate completions bash \\
+    > ~/.local/share/bash-completion/completions/nvlaunch
+  nvlaunch generate man > ~/.local/share/man/man1/nvlaunch.1
 "
     .to_owned()
 }

@@ -13,6 +13,7 @@
 
 mod complete;
 mod error;
+mod generate;
 mod help;
 mod options;
 mod preflight;
@@ -25,15 +26,16 @@ use std::path::PathBuf;
 
 use clap::FromArgMatches as _;
 
-pub use complete::SHELLS;
+pub use complete::{SHELLS, program};
 pub use error::CliError;
+pub use generate::Generated;
 pub use options::{RunArgs, Words, command};
 pub use preflight::{Explained, PreflightArgs};
 
 use crate::settings::env::Env;
 
 /// The words that are subcommands where they stand first.
-pub const SUBCOMMANDS: &[&str] = &["run", "preflight", "explain", "replay", "help"];
+pub const SUBCOMMANDS: &[&str] = &["run", "preflight", "explain", "replay", "generate", "help"];
 
 /// What nvlaunch was asked to do.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub enum Invocation {
     Preflight(Box<PreflightArgs>),
     /// Say what a finding of preflight means.
     Explain(Explained),
+    /// Print what packages and editors need.
+    Generate(Generated),
     /// Print this on stdout and end well: help, version, completion script.
     Print(String),
 }
@@ -67,8 +71,18 @@ pub fn parse(argv: Vec<OsString>, _env: &Env) -> Result<Invocation, CliError> {
         Some("replay") => replay(&words[1..]),
         Some("preflight") => preflight::preflight(&words[1..]),
         Some("explain") => preflight::explain(&words[1..]),
+        Some("generate") => generate::generate(&words[1..]),
         Some("help") => help(&words[1..]),
         _ => run(words),
+    }
+}
+
+/// What `--help` prints after these words; `None` where there is no such subcommand.
+pub fn help_text(words: &[&str]) -> Option<String> {
+    let line = ["nvlaunch"].iter().chain(words).chain(&["--help"]);
+    match parse(line.map(OsString::from).collect(), &Env::default()) {
+        Ok(Invocation::Print(text)) => Some(text),
+        _ => None,
     }
 }
 
@@ -120,6 +134,7 @@ fn help(words: &[OsString]) -> Result<Invocation, CliError> {
         Some("replay") => Ok(Invocation::Print(help::replay())),
         Some("preflight") => Ok(Invocation::Print(help::preflight())),
         Some("explain") => Ok(Invocation::Print(help::explain())),
+        Some("generate") => Ok(Invocation::Print(help::generate())),
         Some(word) => Err(CliError::UnknownTopic { word: word.to_owned() }),
     }
 }

@@ -4,6 +4,7 @@
 mod explain;
 mod facts_file;
 mod folder;
+mod generate;
 mod out_file;
 mod output;
 mod preflight;
@@ -37,6 +38,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
             Invocation::Run(options) => run::run(&options, &env),
             Invocation::Preflight(options) => preflight::preflight(&options, &env),
             Invocation::Explain(what) => explain::explain(&what),
+            Invocation::Generate(what) => generate::generate(what),
             Invocation::Replay { file } => replay::replay(&file),
             Invocation::Print(text) => Ok(output::print(&text)),
         });

@@ -14,6 +14,7 @@ use crate::cli::RunArgs;
 use crate::diagnose::error_file::{self, ScriptError};
 use crate::diagnose::exit::Exit;
 use crate::diagnose::oom::{self, Oom, OomWatch};
+use crate::env_vars;
 use crate::error::{BoxError, Explain};
 use crate::exit_code;
 use crate::host::{self, process::Dispositions};
@@ -228,7 +229,7 @@ fn program_words(plan: &Plan) -> String {
 
 /// The error file that nvlaunch's own caller asked for.
 fn tell_caller(env: &Env, value: serde_json::Value, exit: Exit) {
-    let Some(path) = env.get_nonempty("TORCHELASTIC_ERROR_FILE") else { return };
+    let Some(path) = env.get_nonempty(env_vars::ERROR_FILE) else { return };
     let code = match exit {
         Exit::Code(code) => code,
         Exit::Signal(signal) => -signal,

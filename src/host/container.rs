@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::facts::{Container, Note};
 use super::{files, sysfs};
+use crate::env_vars;
 use crate::settings::env::Env;
 
 const SYSTEMD: &str = "/run/systemd/container";
@@ -27,10 +28,10 @@ pub fn read(root: &Path, env: &Env, notes: &mut Vec<Note>) -> Option<Container> 
 /// The most telling sign first: a pod is made of containers, not the other way round.
 fn recognise(root: &Path, env: &Env) -> Option<(String, String)> {
     let by = |kind: &str, source: &str| Some((kind.to_owned(), source.to_owned()));
-    if env.get_nonempty("KUBERNETES_SERVICE_HOST").is_some() {
+    if env.get_nonempty(env_vars::KUBERNETES_SERVICE_HOST).is_some() {
         return by("kubernetes", "KUBERNETES_SERVICE_HOST");
     }
-    for name in ["APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"] {
+    for name in [env_vars::APPTAINER_CONTAINER, env_vars::SINGULARITY_CONTAINER] {
         if env.get_nonempty(name).is_some() {
             return by("apptainer", name);
         }

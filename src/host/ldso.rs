@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use super::elf::{Elf, ElfError};
 use super::facts::Note;
 use super::files::{self, Opened};
+use crate::env_vars;
 use crate::settings::env::Env;
 
 /// The linker's cache.
@@ -131,7 +132,7 @@ impl Search {
     ) -> Self {
         let is_this_machine = root == Path::new("/");
         let working_dir = is_this_machine.then(std::env::current_dir).and_then(Result::ok);
-        let variable = env.get_nonempty("LD_LIBRARY_PATH").unwrap_or_default();
+        let variable = env.get_nonempty(env_vars::LD_LIBRARY_PATH).unwrap_or_default();
         let folders = library_path(variable, working_dir.as_deref(), notes);
         let bytes = files::noted(files::read_bytes(root, CACHE, MAX_CACHE), notes);
         let cache = bytes.map_or_else(Vec::new, |bytes| {

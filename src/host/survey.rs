@@ -19,6 +19,7 @@ use super::{
     container, devices, files, network, nvidia, packages, pci, python, resources, sysfs, system,
     variables,
 };
+use crate::env_vars;
 use crate::settings::env::Env;
 
 /// Reads the machine below `root` for ranks that get `env` and are run by `interpreter`. Without an
@@ -179,7 +180,7 @@ const LIBRARY_FOLDERS: [&str; 5] = [
 
 /// Where the libraries of a vendor are: of each the first that is found.
 fn libraries(root: &Path, env: &Env, vendor: &Vendor) -> Vec<String> {
-    let named = env.get_nonempty("LD_LIBRARY_PATH").unwrap_or_default().to_string_lossy();
+    let named = env.get_nonempty(env_vars::LD_LIBRARY_PATH).unwrap_or_default().to_string_lossy();
     let named = named.split([':', ';']).filter(|folder| folder.starts_with('/')).take(64);
     let own = vendor.library_folders.iter().chain(&LIBRARY_FOLDERS);
     let folders: Vec<String> =

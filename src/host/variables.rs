@@ -117,7 +117,7 @@ fn shown(value: &str) -> String {
 /// The files whose lines NCCL takes for variables that are not set: `NCCL_CONF_FILE`, or else
 /// `~/.nccl.conf`; then `/etc/nccl.conf` (`src/misc/param.cc`).
 pub fn nccl_conf(root: &Path, env: &Env, notes: &mut Vec<Note>) -> Vec<ConfFile> {
-    let own = match env.get_nonempty("NCCL_CONF_FILE") {
+    let own = match env.get_nonempty(env_vars::NCCL_CONF_FILE) {
         Some(path) => Some(PathBuf::from(path)),
         None => env.get_nonempty(env_vars::HOME).map(|home| Path::new(home).join(".nccl.conf")),
     };

@@ -7,6 +7,7 @@
 //! - K1: every key has a default in that file, in the order of this table.
 //! - K2: an option reads the variable `NVLAUNCH_<OPTION>`, and where torchrun has it `PET_<OPTION>`.
 
+use super::form::{self, Form};
 use crate::env_vars;
 use crate::settings::error::Problem;
 use crate::settings::values;
@@ -58,9 +59,14 @@ pub enum Kind {
     Form(Check),
 }
 
-/// Reads a text as the command line does.
+/// A text of some form.
 #[derive(Clone, Copy)]
-pub struct Check(pub fn(&str) -> Result<(), Problem>);
+pub struct Check {
+    /// Reads it as the command line does.
+    pub read: fn(&str) -> Result<(), Problem>,
+    /// What it looks like; of a list, one entry.
+    pub form: fn() -> Form,
+}
 
 impl std::fmt::Debug for Check {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -86,19 +92,23 @@ const fn torchrun(path: &'static str, option: &'static str, kind: Kind) -> Key {
     Key { path, option: Some(option), torchrun: true, kind, ..BASE }
 }
 
-const fn form(check: fn(&str) -> Result<(), Problem>) -> Kind {
-    Kind::Form(Check(check))
+const fn form(read: fn(&str) -> Result<(), Problem>, form: fn() -> Form) -> Kind {
+    Kind::Form(Check { read, form })
+}
+
+const fn list(read: fn(&str) -> Result<(), Problem>, form: fn() -> Form) -> Kind {
+    Kind::List(Check { read, form })
 }
 
 /// `geometry.nproc`
 pub static NPROC: Key = Key {
     synonyms: &["nproc-per-node", "nproc_per_node", "gpus", "num-processes"],
-    ..torchrun("geometry.nproc", "--nproc-per-node", form(|text| values::nproc(text).map(drop)))
+    ..torchrun("geometry.nproc", "--nproc-per-node", form(|text| values::nproc(text).map(drop), form::nproc))
 };
 /// `geometry.nnodes`
 pub static NNODES: Key = Key {
     synonyms: &["nodes", "num-nodes"],
-    ..torchrun("geometry.nnodes", "--nnodes", form(|text| values::one_node(text).map(drop)))
+    ..torchrun("geometry.nnodes", "--nnodes", form(|text| values::one_node(text).map(drop), form::one_node))
 };
 /// `geometry.role`
 pub static ROLE: Key = torchrun("geometry.role", "--role", Kind::Text);
@@ -113,7 +123,7 @@ pub static RUN_ID: Key = Key {
 };
 /// `rendezvous.master-addr`
 pub static MASTER_ADDR: Key =
-    torchrun("rendezvous.master-addr", "--master-addr", form(|text| values::host(text).map(drop)));
+    torchrun("rendezvous.master-addr", "--master-addr", form(|text| values::host(text).map(drop), form::host));
 /// `rendezvous.master-port`
 pub static MASTER_PORT: Key = Key {
     synonyms: &["port"],
@@ -131,7 +141,7 @@ pub static INIT_REPORT_AFTER: Key =
 /// `backend`
 pub static BACKEND: Key = Key {
     unset: Some("auto"),
-    ..option("backend", "--backend", form(|text| values::backend(text).map(drop)))
+    ..option("backend", "--backend", form(|text| values::backend(text).map(drop), form::backend))
 };
 /// `preflight.mode`
 pub static PREFLIGHT: Key =
@@ -182,13 +192,13 @@ pub static SIGNAL_SCOPE: Key =
 pub static SIGNALS_TO_HANDLE: Key = torchrun(
     "shutdown.signals-to-handle",
     "--signals-to-handle",
-    Kind::List(Check(|text| values::signals(text).map(drop))),
+    list(|text| values::signals(text).map(drop), form::signal),
 );
 /// `shutdown.keep-daemons`
 pub static KEEP_DAEMONS: Key = option("shutdown.keep-daemons", "--keep-daemons", Kind::Flag);
 /// `input.stdin`
 pub static STDIN: Key =
-    option("input.stdin", "--stdin", form(|text| values::stdin(text).map(drop)));
+    option("input.stdin", "--stdin", form(|text| values::stdin(text).map(drop), form::stdin));
 /// `logs.dir`
 pub static LOG_DIR: Key = Key {
     unset: Some("auto"),
@@ -197,9 +207,9 @@ pub static LOG_DIR: Key = Key {
 };
 /// `logs.redirects`
 pub static REDIRECTS: Key =
-    torchrun("logs.redirects", "--redirects", form(|text| values::streams(text).map(drop)));
+    torchrun("logs.redirects", "--redirects", form(|text| values::streams(text).map(drop), form::streams));
 /// `logs.tee`
-pub static TEE: Key = torchrun("logs.tee", "--tee", form(|text| values::streams(text).map(drop)));
+pub static TEE: Key = torchrun("logs.tee", "--tee", form(|text| values::streams(text).map(drop), form::streams));
 /// `logs.prefix`
 pub static PREFIX: Key = Key {
     variable: Some(env_vars::PREFIX_TEMPLATE),
@@ -214,7 +224,7 @@ pub static LOCAL_RANKS: Key = Key {
     ..torchrun(
         "logs.local-ranks",
         "--local-ranks-filter",
-        Kind::List(Check(|text| values::ranks(text).map(drop))),
+        list(|text| values::ranks(text).map(drop), form::rank),
     )
 };
 /// `logs.fold`
@@ -294,7 +304,7 @@ impl Key {
             }
             Kind::Text | Kind::Path => Ok(()),
             Kind::Number { least, most, words } => values::number(text, least, most, words),
-            Kind::List(check) | Kind::Form(check) => (check.0)(text),
+            Kind::List(check) | Kind::Form(check) => (check.read)(text),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! - [`node`]: YAML with the place of every key and value.
 //! - [`keys`]: the one table of everything that a profile can say; the reader, the JSON schema, the
 //!   reference page and the layers of options all follow it.
+//! - [`form`], [`texts`]: what the values look like and what the keys are for, in words; [`schema`]:
+//!   the same for editors, as JSON Schema.
 //! - [`check`]: from the tree to a [`document::Document`] and every problem in it.
 //! - [`layer`]: what a file says, and how layers are joined.
 //! - [`problem`]: how a problem is shown: file, line, column, the line itself, a caret, a hint.
@@ -13,7 +15,10 @@
 
 pub mod check;
 pub mod document;
+pub mod form;
 pub mod keys;
 pub mod layer;
 pub mod node;
 pub mod problem;
+pub mod schema;
+pub mod texts;

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::env_vars;
 use crate::host::facts::Note;
 use crate::host::facts::nvidia::Libraries;
 use crate::host::files;
@@ -65,8 +66,8 @@ fn more_folders(root: &Path, env: &Env, version: &str, notes: &mut Vec<Note>) ->
         }
     }
     folders.push("/run/booted-system/sw/lib".into());
-    let cache = env.get_nonempty("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || env.get_nonempty("HOME").map(|home| Path::new(home).join(".cache"));
+    let cache = env.get_nonempty(env_vars::XDG_CACHE_HOME).map(PathBuf::from);
+    let home = || env.get_nonempty(env_vars::HOME).map(|home| Path::new(home).join(".cache"));
     if let Some(cache) = cache.or_else(home).filter(|cache| cache.is_absolute()) {
         folders.push(cache.join("nvlaunch/driver").join(version));
     }

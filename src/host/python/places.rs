@@ -76,7 +76,7 @@ pub fn find(root: &Path, env: &Env, interpreter: Option<&Path>, notes: &mut Vec<
 /// What relative paths are relative to; below another root only the environment tells it.
 fn working_dir(root: &Path, env: &Env) -> PathBuf {
     let here = (root == Path::new("/")).then(|| std::env::current_dir().ok()).flatten();
-    here.or_else(|| env.get_nonempty("PWD").map(PathBuf::from)).unwrap_or_else(|| "/".into())
+    here.or_else(|| env.get_nonempty(env_vars::PWD).map(PathBuf::from)).unwrap_or_else(|| "/".into())
 }
 
 fn site_folders(prefix: &Path, version: &str) -> Vec<PathBuf> {
@@ -175,10 +175,10 @@ impl Context<'_> {
     }
 
     fn user_site(&self, version: &str) -> Option<PathBuf> {
-        if self.env.get_nonempty("PYTHONNOUSERSITE").is_some() {
+        if self.env.get_nonempty(env_vars::PYTHONNOUSERSITE).is_some() {
             return None;
         }
-        let base = match self.env.get_nonempty("PYTHONUSERBASE") {
+        let base = match self.env.get_nonempty(env_vars::PYTHONUSERBASE) {
             Some(base) => self.absolute(Path::new(base)),
             None => Path::new(self.env.get_nonempty(env_vars::HOME)?).join(".local"),
         };
@@ -228,7 +228,7 @@ impl Context<'_> {
                 .map(str::to_owned)
                 .collect()
         };
-        if let Some(versions) = self.env.get_nonempty("PYENV_VERSION") {
+        if let Some(versions) = self.env.get_nonempty(env_vars::PYENV_VERSION) {
             return words(versions.to_string_lossy().into_owned());
         }
         let local = self.working_dir.ancestors().map(|folder| folder.join(".python-version"));

@@ -1,0 +1,15 @@
+//! `nvlaunch generate`: prints what packages, shells and editors need.
+
+use super::output;
+use crate::cli::Generated;
+use crate::error::BoxError;
+use crate::generate::{man, reference};
+
+/// Prints it; the exit code.
+pub(super) fn generate(what: Generated) -> Result<u8, BoxError> {
+    let text = match what {
+        Generated::Man(command) => man::render(command),
+        Generated::Reference => reference::render(),
+    };
+    Ok(output::print(&text))
+}
