@@ -83,7 +83,7 @@ impl Explain for CliError {
             Self::UnknownOption { nearest: Some(nearest), .. } => {
                 format!("did you mean `{nearest}`?")
             }
-            Self::UnknownOption { command: "run", .. } => {
+            Self::UnknownOption { command: "run" | "plan", .. } => {
                 "options of the script stand after it; `nvlaunch --help` lists those before it"
                     .to_owned()
             }
@@ -103,9 +103,8 @@ impl Explain for CliError {
                 let topics = super::SUBCOMMANDS.iter().copied().filter(|word| *word != "help");
                 match crate::settings::values::nearest(word, topics) {
                     Some(near) => format!("did you mean `nvlaunch help {near}`?"),
-                    None => {
-                        "there is help on `run`, `preflight`, `explain` and `replay`".to_owned()
-                    }
+                    None => "there is help on `run`, `plan`, `preflight`, `explain` and `replay`"
+                        .to_owned(),
                 }
             }
             Self::ExplainCode => "`nvlaunch explain --list` lists the codes".to_owned(),
