@@ -13,6 +13,7 @@
 //!   the profile, preflight, the defaults.
 //! - P5: every variable carries why it is as it is, and where that was said.
 
+pub mod diff;
 pub mod document;
 mod environment;
 mod error;

@@ -205,7 +205,7 @@ fn command_lines(words: &[String]) -> Vec<String> {
 }
 
 /// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-*".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();
