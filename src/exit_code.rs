@@ -31,14 +31,16 @@ exit_codes! {
     /// lost.
     OK = 0;
     /// `nvlaunch replay`: the recorded decisions are not the ones this program takes.
+    /// `nvlaunch plan --diff`: the plan is not the one of the file.
     DIFFERS = 1;
     /// The command line (or a `PET_*` variable) cannot be understood.
     USAGE = 2;
-    /// A file that was named cannot be used: the script is missing, a folder, not readable; facts
-    /// that are none.
+    /// A file that was named cannot be used: the script is missing, a folder, not readable; facts or
+    /// a plan that are none.
     NO_INPUT = 66;
     /// Something the launch needs is not here: the interpreter, a GPU that `--nproc gpu` asks for.
-    /// Preflight refuses the machine: no rank was started; the same from `nvlaunch preflight`.
+    /// Preflight refuses the machine: no rank was started; the same from `nvlaunch preflight`
+    /// and `nvlaunch plan`.
     UNAVAILABLE = 69;
     /// An error in nvlaunch itself.
     INTERNAL = 70;

@@ -105,7 +105,7 @@ impl Explain for CliError {
             Self::UnknownOption { nearest: Some(nearest), .. } => {
                 format!("did you mean `{nearest}`?")
             }
-            Self::UnknownOption { command: "run", .. } => {
+            Self::UnknownOption { command: "run" | "plan", .. } => {
                 "options of the script stand after it; `nvlaunch --help` lists those before it"
                     .to_owned()
             }

@@ -5,8 +5,10 @@ mod explain;
 mod facts_file;
 mod folder;
 mod generate;
+mod in_file;
 mod out_file;
 mod output;
+mod plan;
 mod preflight;
 mod replay;
 mod run;
@@ -36,6 +38,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     let result =
         cli::parse(argv, &env).map_err(BoxError::from).and_then(|invocation| match invocation {
             Invocation::Run(options) => run::run(&options, &env),
+            Invocation::Plan(options) => plan::plan(&options, &env),
             Invocation::Preflight(options) => preflight::preflight(&options, &env),
             Invocation::Explain(what) => explain::explain(&what),
             Invocation::Generate(what) => generate::generate(what),
