@@ -39,6 +39,7 @@ pub fn program() -> Command {
     launch().disable_help_subcommand(true).subcommands([
         launch().name("run").about("Start a job").version(None::<&str>),
         super::preflight::command().about("Whether this machine can train"),
+        super::profile::command(),
         Command::new("explain")
             .about("What a finding means")
             .arg(list)
