@@ -29,7 +29,7 @@ need_python := command -v $(PYTHON) >/dev/null || { \
 	echo "make: $(PYTHON) is not on PATH; install Python 3.11 or newer, on Debian and Ubuntu" \
 	"with: apt install python3 python3-venv" >&2; exit 1; };
 
-.PHONY: help demo build venv test test-all lint bench deny clean
+.PHONY: help demo build venv test test-all lint reference bench deny clean
 
 help: ## list the targets
 	@echo 'Targets:'
@@ -88,6 +88,13 @@ lint: ## check formatting and lints
 	else \
 		echo 'make: ruff is not installed: the Python files are not checked (pip install ruff)'; \
 	fi
+
+reference: ## write REFERENCE.md and launch-profiles/schema.json anew
+	@$(need_cargo) $(CARGO) build --locked
+	@target/debug/nvlaunch generate reference > target/REFERENCE.md
+	@target/debug/nvlaunch profile schema > target/schema.json
+	@mv target/REFERENCE.md REFERENCE.md
+	@mv target/schema.json launch-profiles/schema.json
 
 bench: build venv ## measure against torchrun and against the bare floor
 	@.venv/bin/python bench/run.py --nvlaunch $(NVLAUNCH) $(ARGS)

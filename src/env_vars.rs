@@ -181,7 +181,8 @@ mod tests {
     /// A constant beside the table would be missing on the reference page.
     #[test]
     fn every_variable_stands_in_the_table_once() {
-        let beside = include_str!("env_vars.rs").lines().filter(|line| line.starts_with("pub const"));
+        let beside =
+            include_str!("env_vars.rs").lines().filter(|line| line.starts_with("pub const"));
         assert_eq!(beside.collect::<Vec<_>>().len(), 1, "only OWN stands beside the table");
         let names: BTreeSet<_> = ALL.iter().map(|variable| variable.name).collect();
         assert_eq!(names.len(), ALL.len());

@@ -30,15 +30,15 @@ pub(super) fn command() -> Command {
         Arg::new(id).value_name(id.to_uppercase()).value_parser(words)
     };
     let commands = documented().collect();
-    Command::new("generate").about("Completion scripts, the manual, the reference page").subcommands(
-        [
+    Command::new("generate")
+        .about("Completion scripts, the manual, the reference page")
+        .subcommands([
             Command::new("completions")
                 .about("A completion script for a shell")
                 .arg(word("shell", SHELLS.to_vec()).required(true)),
             Command::new("man").about("The manual, for man(1)").arg(word("command", commands)),
             Command::new("reference").about("Everything that can be set, as Markdown"),
-        ],
-    )
+        ])
 }
 
 /// Reads the words after `generate`.

@@ -18,6 +18,7 @@ mod help;
 mod options;
 mod plan;
 mod preflight;
+mod profile;
 pub mod split;
 #[cfg(test)]
 mod tests;
@@ -33,12 +34,13 @@ pub use generate::Generated;
 pub use options::{RunArgs, Words, command};
 pub use plan::{PlanArgs, PlanOutput};
 pub use preflight::{Explained, PreflightArgs};
+pub use profile::{InitArgs, LintArgs, ListArgs, ProfileCommand, ShowArgs};
 
 use crate::settings::env::Env;
 
 /// The words that are subcommands where they stand first.
 pub const SUBCOMMANDS: &[&str] =
-    &["run", "plan", "preflight", "explain", "replay", "generate", "help"];
+    &["run", "plan", "preflight", "profile", "explain", "replay", "generate", "help"];
 
 /// What nvlaunch was asked to do.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub enum Invocation {
     },
     /// Judge the machine, and start nothing.
     Preflight(Box<PreflightArgs>),
+    /// Say what launch profiles there are, and what is in them.
+    Profile(ProfileCommand),
     /// Say what a finding of preflight means.
     Explain(Explained),
     /// Print what packages and editors need.
@@ -76,6 +80,7 @@ pub fn parse(argv: Vec<OsString>, _env: &Env) -> Result<Invocation, CliError> {
         Some("plan") => plan(words.split_off(1)),
         Some("replay") => replay(&words[1..]),
         Some("preflight") => preflight::preflight(&words[1..]),
+        Some("profile") => profile::profile(&words[1..]),
         Some("explain") => preflight::explain(&words[1..]),
         Some("generate") => generate::generate(&words[1..]),
         Some("help") => help(&words[1..]),
@@ -169,11 +174,15 @@ fn replay(words: &[OsString]) -> Result<Invocation, CliError> {
 
 fn help(words: &[OsString]) -> Result<Invocation, CliError> {
     let topic = words.first().map(|word| word.to_string_lossy());
+    if let (Some("profile"), Some(word)) = (topic.as_deref(), words.get(1)) {
+        return profile::profile(&[word.clone(), "--help".into()]);
+    }
     match topic.as_deref() {
         None | Some("run" | "-h" | "--help" | "help") => Ok(Invocation::Print(help::run())),
         Some("plan") => Ok(Invocation::Print(help::plan())),
         Some("replay") => Ok(Invocation::Print(help::replay())),
         Some("preflight") => Ok(Invocation::Print(help::preflight())),
+        Some("profile") => Ok(Invocation::Print(help::profile())),
         Some("explain") => Ok(Invocation::Print(help::explain())),
         Some("generate") => Ok(Invocation::Print(help::generate())),
         Some(word) => Err(CliError::UnknownTopic { word: word.to_owned() }),

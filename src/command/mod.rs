@@ -10,6 +10,9 @@ mod out_file;
 mod output;
 mod plan;
 mod preflight;
+mod profile;
+mod profile_lint;
+mod profile_schema;
 mod replay;
 mod run;
 mod terminal;
@@ -40,6 +43,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
             Invocation::Run(options) => run::run(&options, &env),
             Invocation::Plan(options) => plan::plan(&options, &env),
             Invocation::Preflight(options) => preflight::preflight(&options, &env),
+            Invocation::Profile(command) => profile::profile(&command, &env),
             Invocation::Explain(what) => explain::explain(&what),
             Invocation::Generate(what) => generate::generate(what),
             Invocation::Replay { file } => replay::replay(&file),

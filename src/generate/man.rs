@@ -25,6 +25,7 @@ const EXAMPLES: &[(&str, &str)] = &[
         "Keeps what the ranks print in files, and shows it as well.",
     ),
     ("nvlaunch preflight --full", "Says whether this machine can train, and why not."),
+    ("nvlaunch --profile h100 train.py", "Starts a script with what a launch profile says."),
     ("nvlaunch explain NVL001", "Says what a finding means and what helps."),
 ];
 
@@ -32,10 +33,14 @@ const EXAMPLES: &[(&str, &str)] = &[
 const FILES: &[(&str, &str)] = &[
     ("./launch-profiles/NAME.yaml", "A launch profile of this project."),
     (
-        "~/.config/nvlaunch/",
-        "The user's config.yaml and launch profiles; below $XDG_CONFIG_HOME where that is set.",
+        "~/.config/nvlaunch/launch-profiles/NAME.yaml",
+        "A launch profile of this user; below $XDG_CONFIG_HOME where that is set.",
     ),
-    ("/etc/nvlaunch/", "The same for everybody on this machine."),
+    ("/etc/nvlaunch/launch-profiles/NAME.yaml", "A launch profile for everybody here."),
+    (
+        "~/.config/nvlaunch/config.yaml, /etc/nvlaunch/config.yaml",
+        "What holds below every launch profile, in the same form.",
+    ),
     (
         "/tmp/nvlaunch_ID_XXXXXX/",
         "The run folder: logs, events and the report. It is removed after a run that ends well; \
@@ -71,7 +76,7 @@ pub fn render(command: Option<&str>) -> String {
     if !first.options.is_empty() {
         roff.control("SH", ["OPTIONS"]);
         push(&mut text, &mut roff);
-        text.push_str(&options(first, true));
+        text.push_str(&options(first, first.options.len() > 1));
     }
     if !pages.is_empty() {
         roff.control("SH", ["COMMANDS"]);
@@ -193,7 +198,10 @@ fn options_alone(command: Command) -> Command {
         ArgAction::Help | ArgAction::Version => arg.action(ArgAction::SetTrue),
         _ => arg,
     });
-    Command::new(name).disable_help_flag(true).disable_version_flag(true).args(arguments.collect::<Vec<_>>())
+    Command::new(name)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args(arguments.collect::<Vec<_>>())
 }
 
 fn exits(roff: &mut Roff) {

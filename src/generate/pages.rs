@@ -119,6 +119,9 @@ fn spelled(arg: &Arg) -> String {
 impl Page {
     /// How it is called: `nvlaunch profile lint`.
     pub fn name(&self) -> String {
-        std::iter::once("nvlaunch").chain(self.words.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+        std::iter::once("nvlaunch")
+            .chain(self.words.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }

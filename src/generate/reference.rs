@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::pages::{self, Block, Page};
 use super::comment;
+use super::pages::{self, Block, Page};
 use crate::env_vars::{self, Use};
 use crate::exit_code;
 use crate::host::vendors;

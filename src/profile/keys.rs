@@ -103,12 +103,20 @@ const fn list(read: fn(&str) -> Result<(), Problem>, form: fn() -> Form) -> Kind
 /// `geometry.nproc`
 pub static NPROC: Key = Key {
     synonyms: &["nproc-per-node", "nproc_per_node", "gpus", "num-processes"],
-    ..torchrun("geometry.nproc", "--nproc-per-node", form(|text| values::nproc(text).map(drop), form::nproc))
+    ..torchrun(
+        "geometry.nproc",
+        "--nproc-per-node",
+        form(|text| values::nproc(text).map(drop), form::nproc),
+    )
 };
 /// `geometry.nnodes`
 pub static NNODES: Key = Key {
     synonyms: &["nodes", "num-nodes"],
-    ..torchrun("geometry.nnodes", "--nnodes", form(|text| values::one_node(text).map(drop), form::one_node))
+    ..torchrun(
+        "geometry.nnodes",
+        "--nnodes",
+        form(|text| values::one_node(text).map(drop), form::one_node),
+    )
 };
 /// `geometry.role`
 pub static ROLE: Key = torchrun("geometry.role", "--role", Kind::Text);
@@ -122,8 +130,11 @@ pub static RUN_ID: Key = Key {
     ..torchrun("rendezvous.id", "--rdzv-id", Kind::Text)
 };
 /// `rendezvous.master-addr`
-pub static MASTER_ADDR: Key =
-    torchrun("rendezvous.master-addr", "--master-addr", form(|text| values::host(text).map(drop), form::host));
+pub static MASTER_ADDR: Key = torchrun(
+    "rendezvous.master-addr",
+    "--master-addr",
+    form(|text| values::host(text).map(drop), form::host),
+);
 /// `rendezvous.master-port`
 pub static MASTER_PORT: Key = Key {
     synonyms: &["port"],
@@ -206,10 +217,14 @@ pub static LOG_DIR: Key = Key {
     ..torchrun("logs.dir", "--log-dir", Kind::Path)
 };
 /// `logs.redirects`
-pub static REDIRECTS: Key =
-    torchrun("logs.redirects", "--redirects", form(|text| values::streams(text).map(drop), form::streams));
+pub static REDIRECTS: Key = torchrun(
+    "logs.redirects",
+    "--redirects",
+    form(|text| values::streams(text).map(drop), form::streams),
+);
 /// `logs.tee`
-pub static TEE: Key = torchrun("logs.tee", "--tee", form(|text| values::streams(text).map(drop), form::streams));
+pub static TEE: Key =
+    torchrun("logs.tee", "--tee", form(|text| values::streams(text).map(drop), form::streams));
 /// `logs.prefix`
 pub static PREFIX: Key = Key {
     variable: Some(env_vars::PREFIX_TEMPLATE),

@@ -32,7 +32,8 @@ pub fn schema() -> Value {
     let mut properties = Map::new();
     // What is written by hand may be a number as well as a text.
     let version = VERSION.parse::<u32>().expect("the version is a number");
-    properties.insert("version".to_owned(), with_text("version", json!({"enum": [version, VERSION]})));
+    properties
+        .insert("version".to_owned(), with_text("version", json!({"enum": [version, VERSION]})));
     properties.insert("description".to_owned(), with_text("description", scalar()));
     properties.insert("extends".to_owned(), with_text("extends", scalar()));
     properties.insert("match".to_owned(), matching());

@@ -61,11 +61,8 @@ mod tests {
         }
         assert_eq!(of_key(&keys::NNODES), "nodes of the job; one is all there is today.");
         let variables = variables(&keys::SHUTDOWN_TIMEOUT);
-        let expected = [
-            "NVLAUNCH_SHUTDOWN_TIMEOUT",
-            "PET_SHUTDOWN_TIMEOUT",
-            "TORCH_ELASTIC_SHUTDOWN_TIMEOUT",
-        ];
+        let expected =
+            ["NVLAUNCH_SHUTDOWN_TIMEOUT", "PET_SHUTDOWN_TIMEOUT", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"];
         assert_eq!(variables, expected);
     }
 }

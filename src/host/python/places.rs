@@ -76,7 +76,8 @@ pub fn find(root: &Path, env: &Env, interpreter: Option<&Path>, notes: &mut Vec<
 /// What relative paths are relative to; below another root only the environment tells it.
 fn working_dir(root: &Path, env: &Env) -> PathBuf {
     let here = (root == Path::new("/")).then(|| std::env::current_dir().ok()).flatten();
-    here.or_else(|| env.get_nonempty(env_vars::PWD).map(PathBuf::from)).unwrap_or_else(|| "/".into())
+    here.or_else(|| env.get_nonempty(env_vars::PWD).map(PathBuf::from))
+        .unwrap_or_else(|| "/".into())
 }
 
 fn site_folders(prefix: &Path, version: &str) -> Vec<PathBuf> {

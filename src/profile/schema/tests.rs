@@ -26,7 +26,9 @@ fn holds(schema: &Json, keyword: &str, wanted: &Json, value: &Json) -> bool {
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         "number" => value.is_number(),
-        "integer" => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|n| n.fract() == 0.0),
+        "integer" => {
+            value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|n| n.fract() == 0.0)
+        }
         other => panic!("the type `{other}` is not known here"),
     };
     let fits = |pattern: &Json, text: &str| {
@@ -46,7 +48,9 @@ fn holds(schema: &Json, keyword: &str, wanted: &Json, value: &Json) -> bool {
             let least = usize::try_from(wanted.as_u64().expect("a number")).expect("a length");
             value.as_str().is_none_or(|text| text.chars().count() >= least)
         }
-        "minItems" => value.as_array().is_none_or(|list| Some(list.len() as u64) >= wanted.as_u64()),
+        "minItems" => {
+            value.as_array().is_none_or(|list| Some(list.len() as u64) >= wanted.as_u64())
+        }
         "minimum" => value.as_f64().is_none_or(|number| Some(number) >= wanted.as_f64()),
         "maximum" => value.as_f64().is_none_or(|number| Some(number) <= wanted.as_f64()),
         "items" => value.as_array().is_none_or(|list| list.iter().all(|one| accepts(wanted, one))),
@@ -57,15 +61,16 @@ fn holds(schema: &Json, keyword: &str, wanted: &Json, value: &Json) -> bool {
             map.iter().all(|(name, of)| wanted.get(name).is_none_or(|schema| accepts(schema, of)))
         }),
         "additionalProperties" => value.as_object().is_none_or(|map| {
-            let is_known = |name: &str| schema.get("properties").is_some_and(|all| all.get(name).is_some());
+            let is_known =
+                |name: &str| schema.get("properties").is_some_and(|all| all.get(name).is_some());
             map.iter().filter(|(name, _)| !is_known(name)).all(|(_, of)| match wanted {
                 Json::Bool(allowed) => *allowed,
                 schema => accepts(schema, of),
             })
         }),
-        "propertyNames" => value.as_object().is_none_or(|map| {
-            map.keys().all(|name| accepts(wanted, &Json::from(name.as_str())))
-        }),
+        "propertyNames" => value
+            .as_object()
+            .is_none_or(|map| map.keys().all(|name| accepts(wanted, &Json::from(name.as_str())))),
         "anyOf" => list(wanted).iter().any(|schema| accepts(schema, value)),
         "oneOf" => list(wanted).iter().filter(|schema| accepts(schema, value)).count() == 1,
         "not" => !accepts(wanted, value),
