@@ -19,7 +19,7 @@ use crate::host::{self, Facts};
 use crate::plan::document::{self, Decided, DocumentError, PlanDocument};
 use crate::plan::{self, diff, text};
 use crate::settings::env::Env;
-use crate::settings::spec::{LaunchSpec, Target};
+use crate::settings::spec::{LaunchSpec, PreflightMode, Target};
 
 /// What stands in the place of a script that was not named.
 const NO_SCRIPT: &str = "SCRIPT";
@@ -69,7 +69,8 @@ fn show_of(
 
 /// What is true of the machine: this one, or the one whose files `--sysroot` names.
 fn facts(spec: &LaunchSpec, env: &Env, has_script: bool) -> Result<Facts, BoxError> {
-    let root = &spec.preflight.root;
+    let is_looked_at = spec.preflight.mode != PreflightMode::Off;
+    let root = if is_looked_at { &spec.preflight.root } else { Path::new("/") };
     let mut facts = host::gather(root, env, spec)?;
     if root != Path::new("/") {
         facts.has_proc = true;
@@ -143,9 +144,7 @@ impl Explain for OtherError {
 fn read(path: &Path) -> Result<PlanDocument, OtherError> {
     let path = path.to_owned();
     match in_file::read(&path, LIMIT) {
-        Ok(bytes) => {
-            document::read(&bytes).map_err(|source| OtherError::Document { path, source })
-        }
+        Ok(bytes) => document::read(&bytes).map_err(|source| OtherError::Document { path, source }),
         Err(InFileError::Read(source)) => Err(OtherError::Read { path, source }),
         Err(InFileError::NotAFile) => Err(OtherError::NotAFile { path }),
         Err(InFileError::TooLarge) => Err(OtherError::TooLarge { path }),

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::document::{
     Action, ByRank, PlanDocument, PlannedRank, PlannedVariable, SCHEMA, Seen, Setting,
 };
-use super::text::quoted;
+use super::text::{self, counts_ranks, quoted};
 use crate::layout::{hang, plain};
 use crate::preflight::Verdict;
 use crate::preflight::finding::Severity;
@@ -68,11 +68,9 @@ struct Document<'a> {
 /// Everything in which `now` is not `before`.
 pub fn differences(before: &PlanDocument, now: &PlanDocument) -> Vec<Difference> {
     let mut list = List::default();
-    let starts = |plan: &PlanDocument| {
-        let does = if plan.starts { "a launch starts" } else { "a launch is refused" };
-        Some(does.to_owned())
-    };
-    list.compare(Part::Start, "start", starts(before), starts(now));
+    let starts =
+        |plan: &PlanDocument| Some(if plan.starts { "started" } else { "refused" }.to_owned());
+    list.compare(Part::Start, "launch", starts(before), starts(now));
     let profile = |plan: &PlanDocument| {
         let used = plan.profile.as_ref()?;
         Some(format!("{} ({})", used.name, used.file))
@@ -225,6 +223,13 @@ fn variables(list: &mut List, before: &PlanDocument, now: &PlanDocument) {
     for name in names {
         let (was, is) = (Found::of(before, &name), Found::of(now, &name));
         let (before, now) = (was.words(), is.words());
+        // What counts the ranks differs where their number does, which is said already.
+        if let (Found::ByRank(was), Found::ByRank(is)) = (&was, &is)
+            && counts_ranks(was)
+            && counts_ranks(is)
+        {
+            continue;
+        }
         if was.value() == is.value() && was.file() == is.file() && was.value().is_some() {
             if was.hidden() != is.hidden() {
                 let words = format!("is a secret, and has changed ({})", is.origin());
@@ -263,9 +268,8 @@ impl<'a> Found<'a> {
                 (_, value, _) => value.clone().unwrap_or_default(),
             }),
             Self::ByRank(found) => {
-                let or_none = |value: &Option<String>| value.clone().unwrap_or("(not set)".into());
-                let values: Vec<_> = found.values.iter().map(or_none).collect();
-                Some(format!("{} by rank", values.join(", ")))
+                let values = text::values(found);
+                Some(values.split_once('=').map_or(values.clone(), |(_, value)| value.to_owned()))
             }
             Self::Nowhere => None,
         }

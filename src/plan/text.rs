@@ -253,11 +253,9 @@ fn assignment(variable: &PlannedVariable) -> String {
 }
 
 /// `RANK=0 to 7`, or one value after the other.
-fn values(variable: &ByRank) -> String {
+pub(super) fn values(variable: &ByRank) -> String {
     let (name, count) = (&variable.name, variable.values.len());
-    let counts = variable.values.iter().enumerate();
-    let is_number = |(index, value): (usize, &Option<String>)| *value == Some(index.to_string());
-    if count > 2 && counts.clone().all(is_number) {
+    if count > 2 && counts_ranks(variable) {
         return format!("{name}=0 to {}", count - 1);
     }
     let all_are_first = variable.values.iter().all(|value| *value == variable.values[0]);
@@ -267,6 +265,12 @@ fn values(variable: &ByRank) -> String {
         (true, [first, ..]) => format!("{name}={first}"),
         _ => format!("{name}={}, by rank", values.join(", ")),
     }
+}
+
+/// Whether its value is the local rank's number.
+pub(super) fn counts_ranks(variable: &ByRank) -> bool {
+    let mut values = variable.values.iter().enumerate();
+    values.all(|(index, value)| *value == Some(index.to_string()))
 }
 
 /// The reason, and the origin where the heading does not say it.

@@ -16,6 +16,7 @@ mod nvml;
 mod oom;
 mod orphans;
 mod parity;
+mod plan;
 mod preflight;
 mod pty;
 mod signals;
