@@ -16,7 +16,7 @@ use crate::diagnose::exit::Exit;
 use crate::diagnose::oom::{self, Oom, OomWatch};
 use crate::error::{BoxError, Explain};
 use crate::exit_code;
-use crate::host::{self, process::Dispositions};
+use crate::host::{self, depth::Depth, process::Dispositions};
 use crate::logs::{ConsoleConfig, LogConfig, Logs, Losses, RankLabel};
 use crate::plan::{self, Plan};
 use crate::profile::layer::Files;
@@ -83,7 +83,7 @@ impl Explain for RunError {
 pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     let files = Files::embedded()?;
     let spec = settings::resolve(args, env, &files)?;
-    let facts = host::gather(Path::new("/"), env, &spec)?;
+    let facts = host::gather(Path::new("/"), env, &spec, Depth::Launch)?;
     plan::check(&spec, &facts)?;
     let preflight = preflight::before_launch(&spec, &facts, env)?;
     let said = preflight.as_ref().and_then(|preflight| preflight.said(&spec));

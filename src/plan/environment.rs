@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::{Plan, PlanError};
+use super::{OmpChoice, Plan, PlanError};
 use crate::env_vars;
 use crate::host::Facts;
 use crate::preflight::Judgement;
@@ -76,7 +76,7 @@ pub(super) fn common(
     spec: &LaunchSpec,
     facts: &Facts,
     decided: &Common<'_>,
-    notes: &mut Vec<String>,
+    omp: &OmpChoice,
 ) -> Vec<(OsString, EnvChange)> {
     let Common { run_id, master_addr, count, agent_store } = *decided;
     let removed = caller_env_to_remove().iter().map(|name| (name.into(), EnvChange::Remove));
@@ -99,12 +99,8 @@ pub(super) fn common(
     set(env_vars::NCCL_ASYNC_ERROR_HANDLING, nccl.unwrap_or_else(|| "1".into()));
     set(env_vars::RUN_ID, facts.fresh_run_id.clone().into());
     set(env_vars::VERSION, env!("CARGO_PKG_VERSION").into());
-    if count > 1 && facts.caller.omp_num_threads.is_none() {
-        set(env_vars::OMP_NUM_THREADS, "1".into());
-        notes.push(
-            "OMP_NUM_THREADS is set to 1 for each rank; set it yourself for another number"
-                .to_owned(),
-        );
+    if let Some(threads) = omp.value {
+        set(env_vars::OMP_NUM_THREADS, threads.to_string().into());
     }
     env
 }
