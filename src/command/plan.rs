@@ -14,6 +14,7 @@ use super::{output, preflight, run};
 use crate::cli::{PlanArgs, PlanOutput};
 use crate::error::{BoxError, Explain};
 use crate::exit_code;
+use crate::host::depth::Depth;
 use crate::host::target::{ProgramFact, ScriptFact};
 use crate::host::{self, Facts};
 use crate::plan::document::{self, Decided, DocumentError, PlanDocument};
@@ -71,7 +72,7 @@ fn show_of(
 fn facts(spec: &LaunchSpec, env: &Env, has_script: bool) -> Result<Facts, BoxError> {
     let is_looked_at = spec.preflight.mode != PreflightMode::Off;
     let root = if is_looked_at { &spec.preflight.root } else { Path::new("/") };
-    let mut facts = host::gather(root, env, spec)?;
+    let mut facts = host::gather(root, env, spec, Depth::Full)?;
     if root != Path::new("/") {
         facts.has_proc = true;
         // What this machine's PATH leads to says nothing of that one.

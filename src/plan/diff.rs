@@ -1,7 +1,7 @@
 //! What differs between two plans, in words. A pure function of two documents.
 //!
 //! - F1: what is said is what would make the ranks run otherwise, or what they would be told: a
-//!   reason in other words is no difference, nor is another line of the same file.
+//!   reason in other words is no difference, nor is another line of the same file, nor a note.
 //! - F2: a secret that was changed is said to be changed; no value stands in the document.
 
 use std::collections::BTreeSet;
@@ -38,8 +38,6 @@ pub enum Part {
     Variable,
     /// A key.
     Setting,
-    /// A note.
-    Note,
 }
 
 /// One difference.
@@ -89,12 +87,6 @@ pub fn differences(before: &PlanDocument, now: &PlanDocument) -> Vec<Difference>
     ranks(&mut list, before, now);
     variables(&mut list, before, now);
     settings(&mut list, &before.settings, &now.settings);
-    let notes = |plan: &PlanDocument| plan.notes.iter().cloned().collect::<BTreeSet<_>>();
-    let (were, are) = (notes(before), notes(now));
-    for note in were.symmetric_difference(&are) {
-        let of = |notes: &BTreeSet<String>| notes.contains(note).then(|| note.clone());
-        list.compare(Part::Note, "note", of(&were), of(&are));
-    }
     list.0
 }
 
@@ -181,7 +173,7 @@ fn ranks(list: &mut List, before: &PlanDocument, now: &PlanDocument) {
         ("command", |rank| {
             Some(rank.command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
         }),
-        ("device", |rank| rank.device.clone()),
+        ("device", text::device),
         ("NUMA node", |rank| rank.numa_node.map(|node| node.to_string())),
         ("CPUs", |rank| Some(rank.cpus.clone().unwrap_or_else(|| "any".to_owned()))),
     ];
@@ -359,7 +351,6 @@ fn heading(part: Part) -> &'static str {
         Part::Rank => "the ranks",
         Part::Variable => "variables",
         Part::Setting => "settings",
-        Part::Note => "notes",
     }
 }
 
