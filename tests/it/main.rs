@@ -19,6 +19,7 @@ mod parity;
 mod plan;
 mod preflight;
 mod pty;
+mod secrets;
 mod signals;
 mod store;
 mod streams;
