@@ -506,3 +506,6 @@ pub fn read(text: &[u8]) -> Result<PlanDocument, DocumentError> {
     }
     Ok(serde_json::from_value(value)?)
 }
+
+#[cfg(test)]
+mod tests;
