@@ -125,7 +125,11 @@ variables! {
     /// The GPUs that `ROCm` leaves to HIP.
     Read ROCR_VISIBLE_DEVICES = "ROCR_VISIBLE_DEVICES";
 
-    /// Set to 1 where it is unset and there are several ranks.
+    /// Whether CUDA numbers GPUs by PCI address (`PCI_BUS_ID`) or the fastest first.
+    Read CUDA_DEVICE_ORDER = "CUDA_DEVICE_ORDER";
+
+    /// Where it is unset: a rank's share of the cores where there are several ranks, the quota of
+    /// the control group where that is less than the CPUs a rank sees.
     Set OMP_NUM_THREADS = "OMP_NUM_THREADS";
     /// Set to 1 where it is unset.
     Set NCCL_ASYNC_ERROR_HANDLING = "TORCH_NCCL_ASYNC_ERROR_HANDLING";

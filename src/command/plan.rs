@@ -14,12 +14,13 @@ use super::{output, preflight, run};
 use crate::cli::{PlanArgs, PlanOutput};
 use crate::error::{BoxError, Explain};
 use crate::exit_code;
+use crate::host::depth::Depth;
 use crate::host::target::{ProgramFact, ScriptFact};
 use crate::host::{self, Facts};
 use crate::plan::document::{self, Decided, DocumentError, PlanDocument};
 use crate::plan::{self, diff, text};
 use crate::settings::env::Env;
-use crate::settings::spec::{LaunchSpec, Target};
+use crate::settings::spec::{LaunchSpec, PreflightMode, Target};
 
 /// What stands in the place of a script that was not named.
 const NO_SCRIPT: &str = "SCRIPT";
@@ -69,8 +70,9 @@ fn show_of(
 
 /// What is true of the machine: this one, or the one whose files `--sysroot` names.
 fn facts(spec: &LaunchSpec, env: &Env, has_script: bool) -> Result<Facts, BoxError> {
-    let root = &spec.preflight.root;
-    let mut facts = host::gather(root, env, spec)?;
+    let is_looked_at = spec.preflight.mode != PreflightMode::Off;
+    let root = if is_looked_at { &spec.preflight.root } else { Path::new("/") };
+    let mut facts = host::gather(root, env, spec, Depth::Full)?;
     if root != Path::new("/") {
         facts.has_proc = true;
         // What this machine's PATH leads to says nothing of that one.
@@ -143,9 +145,7 @@ impl Explain for OtherError {
 fn read(path: &Path) -> Result<PlanDocument, OtherError> {
     let path = path.to_owned();
     match in_file::read(&path, LIMIT) {
-        Ok(bytes) => {
-            document::read(&bytes).map_err(|source| OtherError::Document { path, source })
-        }
+        Ok(bytes) => document::read(&bytes).map_err(|source| OtherError::Document { path, source }),
         Err(InFileError::Read(source)) => Err(OtherError::Read { path, source }),
         Err(InFileError::NotAFile) => Err(OtherError::NotAFile { path }),
         Err(InFileError::TooLarge) => Err(OtherError::TooLarge { path }),

@@ -1,7 +1,7 @@
 //! What differs between two plans, in words. A pure function of two documents.
 //!
 //! - F1: what is said is what would make the ranks run otherwise, or what they would be told: a
-//!   reason in other words is no difference, nor is another line of the same file.
+//!   reason in other words is no difference, nor is another line of the same file, nor a note.
 //! - F2: a secret that was changed is said to be changed; no value stands in the document.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::document::{
     Action, ByRank, PlanDocument, PlannedRank, PlannedVariable, SCHEMA, Seen, Setting,
 };
-use super::text::quoted;
+use super::text::{self, counts_ranks, quoted};
 use crate::layout::{hang, plain};
 use crate::preflight::Verdict;
 use crate::preflight::finding::Severity;
@@ -38,8 +38,6 @@ pub enum Part {
     Variable,
     /// A key.
     Setting,
-    /// A note.
-    Note,
 }
 
 /// One difference.
@@ -68,11 +66,9 @@ struct Document<'a> {
 /// Everything in which `now` is not `before`.
 pub fn differences(before: &PlanDocument, now: &PlanDocument) -> Vec<Difference> {
     let mut list = List::default();
-    let starts = |plan: &PlanDocument| {
-        let does = if plan.starts { "a launch starts" } else { "a launch is refused" };
-        Some(does.to_owned())
-    };
-    list.compare(Part::Start, "start", starts(before), starts(now));
+    let starts =
+        |plan: &PlanDocument| Some(if plan.starts { "started" } else { "refused" }.to_owned());
+    list.compare(Part::Start, "launch", starts(before), starts(now));
     let profile = |plan: &PlanDocument| {
         let used = plan.profile.as_ref()?;
         Some(format!("{} ({})", used.name, used.file))
@@ -91,12 +87,6 @@ pub fn differences(before: &PlanDocument, now: &PlanDocument) -> Vec<Difference>
     ranks(&mut list, before, now);
     variables(&mut list, before, now);
     settings(&mut list, &before.settings, &now.settings);
-    let notes = |plan: &PlanDocument| plan.notes.iter().cloned().collect::<BTreeSet<_>>();
-    let (were, are) = (notes(before), notes(now));
-    for note in were.symmetric_difference(&are) {
-        let of = |notes: &BTreeSet<String>| notes.contains(note).then(|| note.clone());
-        list.compare(Part::Note, "note", of(&were), of(&are));
-    }
     list.0
 }
 
@@ -183,7 +173,7 @@ fn ranks(list: &mut List, before: &PlanDocument, now: &PlanDocument) {
         ("command", |rank| {
             Some(rank.command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
         }),
-        ("device", |rank| rank.device.clone()),
+        ("device", text::device),
         ("NUMA node", |rank| rank.numa_node.map(|node| node.to_string())),
         ("CPUs", |rank| Some(rank.cpus.clone().unwrap_or_else(|| "any".to_owned()))),
     ];
@@ -225,6 +215,13 @@ fn variables(list: &mut List, before: &PlanDocument, now: &PlanDocument) {
     for name in names {
         let (was, is) = (Found::of(before, &name), Found::of(now, &name));
         let (before, now) = (was.words(), is.words());
+        // What counts the ranks differs where their number does, which is said already.
+        if let (Found::ByRank(was), Found::ByRank(is)) = (&was, &is)
+            && counts_ranks(was)
+            && counts_ranks(is)
+        {
+            continue;
+        }
         if was.value() == is.value() && was.file() == is.file() && was.value().is_some() {
             if was.hidden() != is.hidden() {
                 let words = format!("is a secret, and has changed ({})", is.origin());
@@ -263,9 +260,8 @@ impl<'a> Found<'a> {
                 (_, value, _) => value.clone().unwrap_or_default(),
             }),
             Self::ByRank(found) => {
-                let or_none = |value: &Option<String>| value.clone().unwrap_or("(not set)".into());
-                let values: Vec<_> = found.values.iter().map(or_none).collect();
-                Some(format!("{} by rank", values.join(", ")))
+                let values = text::values(found);
+                Some(values.split_once('=').map_or(values.clone(), |(_, value)| value.to_owned()))
             }
             Self::Nowhere => None,
         }
@@ -355,7 +351,6 @@ fn heading(part: Part) -> &'static str {
         Part::Rank => "the ranks",
         Part::Variable => "variables",
         Part::Setting => "settings",
-        Part::Note => "notes",
     }
 }
 
