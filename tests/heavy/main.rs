@@ -111,7 +111,10 @@ fn older_pytorch(name: &str, version: &str, cases: usize) {
     for (store, served) in [("nvlaunch", "True"), ("rank0", "False")] {
         for libuv in ["0", "1"] {
             // The package of 2.1 has a server without libuv only, and says so at the start.
-            let job = two_ranks(name).env("USE_LIBUV", libuv).args(["--store", store]);
+            let job = two_ranks(name)
+                .env("USE_LIBUV", libuv)
+                .env("OMP_NUM_THREADS", "1")
+                .args(["--store", store]);
             let end = job.script(GROUPS).run_within(BOUND).expect_code(0);
             let seen = lines(&end.stdout);
             for rank in [0, 1] {

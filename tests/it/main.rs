@@ -11,6 +11,7 @@ mod first_failure;
 mod harness;
 mod hosts;
 mod launch;
+mod machine;
 mod missing;
 mod nvml;
 mod oom;

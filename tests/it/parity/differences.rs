@@ -1,6 +1,7 @@
 //! Every way in which nvlaunch is not torchrun 2.15, on purpose.
 
 use super::Different;
+use crate::machine::threads_of;
 
 /// One deliberate difference.
 #[derive(Debug)]
@@ -13,14 +14,36 @@ pub struct Difference {
     pub torchrun: &'static str,
     /// Its value under nvlaunch.
     pub nvlaunch: &'static str,
+    /// The machines where it is to be seen; on others it must not be.
+    pub on: Machines,
     /// Why it is wanted.
     #[expect(dead_code, reason = "for readers of the list, and of the failed test")]
     pub why: &'static str,
 }
 
+/// Some machines.
+#[derive(Debug, Clone, Copy)]
+pub enum Machines {
+    All,
+    /// Those with more than one core for each of two ranks.
+    WithCores,
+    /// Those with a quota of fewer CPUs than there are.
+    WithQuota,
+}
+
 impl Difference {
+    /// Whether it is to be seen on this machine.
+    pub fn is_here(&self) -> bool {
+        match self.on {
+            Machines::All => true,
+            Machines::WithCores => threads_of(2) != Some(1),
+            Machines::WithQuota => threads_of(1).is_some(),
+        }
+    }
+
     pub fn is(&self, one: &Different) -> bool {
-        fits(self.what, &one.what)
+        self.is_here()
+            && fits(self.what, &one.what)
             && (self.rows.is_empty() || self.rows.contains(&one.row))
             && fits(self.torchrun, &one.torchrun)
             && fits(self.nvlaunch, &one.nvlaunch)
@@ -43,7 +66,7 @@ const fn any(
     nvlaunch: &'static str,
     why: &'static str,
 ) -> Difference {
-    Difference { what, rows: &[], torchrun, nvlaunch, why }
+    Difference { what, rows: &[], torchrun, nvlaunch, on: Machines::All, why }
 }
 
 const fn of(
@@ -53,7 +76,7 @@ const fn of(
     nvlaunch: &'static str,
     why: &'static str,
 ) -> Difference {
-    Difference { what, rows, torchrun, nvlaunch, why }
+    Difference { what, rows, torchrun, nvlaunch, on: Machines::All, why }
 }
 
 /// Why an exit code is another one.
@@ -97,6 +120,19 @@ pub const DIFFERENCES: &[Difference] = &[
         "-",
         "PyTorch takes an empty one for none; scripts that open what is set do not",
     ),
+    Difference {
+        on: Machines::WithCores,
+        ..any(
+            "env OMP_NUM_THREADS",
+            "1",
+            "*",
+            "a rank has its share of the cores; with one thread each most of them are idle",
+        )
+    },
+    Difference {
+        on: Machines::WithQuota,
+        ..any("env OMP_NUM_THREADS", "-", "*", "OpenMP does not see the quota of a container")
+    },
     any("env NVLAUNCH_ATTEMPT", "-", "*", "nvlaunch's own names"),
     any("env NVLAUNCH_BACKEND", "-", "gloo", "nvlaunch's own names"),
     any("env NVLAUNCH_RUN_DIR", "-", "<dir>/*", "nvlaunch's own names"),

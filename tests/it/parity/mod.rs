@@ -57,7 +57,7 @@ fn nvlaunch_does_what_torchrun_does_less_the_documented_differences() {
             format!("{row}: {what}\n  torchrun  {torchrun:?}\n  nvlaunch  {nvlaunch:?}")
         })
         .collect();
-    for known in DIFFERENCES {
+    for known in DIFFERENCES.iter().filter(|known| known.is_here()) {
         let rows: BTreeSet<&str> =
             found.iter().filter(|one| known.is(one)).map(|one| one.row).collect();
         let missing = known.rows.iter().filter(|row| !rows.contains(*row));
