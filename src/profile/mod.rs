@@ -5,7 +5,9 @@
 //!   reference page and the layers of options all follow it.
 //! - [`check`]: from the tree to a [`document::Document`] and every problem in it.
 //! - [`layer`]: what a file says, and how layers are joined.
-//! - [`problem`]: how a problem is shown: file, line, column, the line itself, a caret, a hint.
+//! - [`source`]: reading a file, and everything at once: [`source::load`].
+//! - [`problem`]: what is wrong and where; [`render`]: how it is shown: file, line, column, the line
+//!   itself, a caret, a hint.
 //!
 //! - F1: a key that is not known is an error, never ignored; no key is accepted that does nothing.
 //! - F2: all problems of a file are said at once, each with its place.
@@ -13,7 +15,11 @@
 
 pub mod check;
 pub mod document;
+pub mod error;
 pub mod keys;
 pub mod layer;
+pub mod mask;
 pub mod node;
 pub mod problem;
+pub mod render;
+pub mod source;
