@@ -31,6 +31,7 @@ pub(super) fn script(shell: &OsStr) -> Result<String, CliError> {
     let mut command = launch().disable_help_subcommand(true).subcommands([
         launch().name("run").about("Start a job").version(None::<&str>),
         super::preflight::command().about("Whether this machine can train"),
+        super::profile::command(),
         Command::new("explain")
             .about("What a finding means")
             .arg(list)

@@ -51,6 +51,29 @@ pub enum CliError {
     /// `explain` alone.
     #[error("no finding to explain\nusage: nvlaunch explain CODE")]
     ExplainCode,
+    /// `profile` alone.
+    #[error("nothing to do with profiles\nusage: nvlaunch profile list|show|lint|schema|init")]
+    ProfileCommand,
+    /// `profile WORD` for a word that is none of its subcommands.
+    #[error("there is no `nvlaunch profile {word}`")]
+    UnknownProfileCommand {
+        /// As typed.
+        word: String,
+        /// The nearest one that exists.
+        nearest: Option<String>,
+    },
+    /// `profile show` alone.
+    #[error("no profile to show\nusage: nvlaunch profile show NAME|PATH")]
+    ProfileName,
+    /// `profile lint` alone.
+    #[error("no file to check\nusage: nvlaunch profile lint FILE...")]
+    LintFiles,
+    /// `--format` of something else than text and JSON.
+    #[error("--format: `{format}` is not known")]
+    UnknownFormat {
+        /// As typed.
+        format: String,
+    },
     /// An option of `preflight` that asks for this machine, with facts of another.
     #[error("{option} and --facts exclude each other")]
     WithFacts {
@@ -98,13 +121,26 @@ impl Explain for CliError {
             Self::UnexpectedWord { command: "explain", .. } => {
                 "usage: nvlaunch explain CODE, or nvlaunch explain --list".to_owned()
             }
+            Self::UnexpectedWord { command, .. } if command.starts_with("profile") => {
+                format!("`nvlaunch {command} --help` says more")
+            }
             Self::UnexpectedWord { .. } => "usage: nvlaunch replay FILE".to_owned(),
+            Self::UnknownProfileCommand { nearest: Some(near), .. } => {
+                format!("did you mean `nvlaunch profile {near}`?")
+            }
+            Self::UnknownProfileCommand { nearest: None, .. } | Self::ProfileCommand => {
+                "`nvlaunch profile --help` says more".to_owned()
+            }
+            Self::ProfileName => "`nvlaunch profile list` says which there are".to_owned(),
+            Self::LintFiles => "`nvlaunch profile lint --help` says more".to_owned(),
+            Self::UnknownFormat { .. } => "there are text and json".to_owned(),
             Self::UnknownTopic { word } => {
                 let topics = super::SUBCOMMANDS.iter().copied().filter(|word| *word != "help");
                 match crate::settings::values::nearest(word, topics) {
                     Some(near) => format!("did you mean `nvlaunch help {near}`?"),
                     None => {
-                        "there is help on `run`, `preflight`, `explain` and `replay`".to_owned()
+                        "there is help on `run`, `preflight`, `profile`, `explain` and `replay`"
+                            .to_owned()
                     }
                 }
             }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use clap::Arg;
 
+use super::profile::{InitArgs, LintArgs, ListArgs, SchemaArgs, ShowArgs};
 use crate::layout::{WIDTH, wrap};
 
 /// The column where the texts start.
@@ -20,6 +21,7 @@ Usage:
   nvlaunch [run] [options] -m package.module [args...]
   nvlaunch [run] [options] --no-python program [args...]
   nvlaunch preflight [options]
+  nvlaunch profile list|show|lint|schema|init
   nvlaunch explain CODE
   nvlaunch replay FILE
 
@@ -63,11 +65,102 @@ CODE is the code of a finding, as in NVL001, or its name.
     .to_owned()
 }
 
+const PROFILE: &str = "\
+Launch profiles: what a site knows of its machines, in a small YAML file.
+
+Usage:
+  nvlaunch profile list [options]
+  nvlaunch profile show NAME|PATH [--effective]
+  nvlaunch profile lint FILE... [--format text|json]
+  nvlaunch profile schema
+  nvlaunch profile init [-o FILE]
+
+A launch uses the profile of --profile, else that of NVLAUNCH_PROFILE, else the
+one whose `match` fits this host. A name is looked up in ./launch-profiles, in
+~/.config/nvlaunch/launch-profiles, in /etc/nvlaunch/launch-profiles, and among
+those that are built in. Below the profile stand ~/.config/nvlaunch/config.yaml
+and /etc/nvlaunch/config.yaml, above it variables and the command line.
+
+Subcommands:
+";
+
+/// The help of `nvlaunch profile`.
+pub(super) fn profile() -> String {
+    let mut text = PROFILE.to_owned();
+    for command in super::profile::command().get_subcommands() {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(text, "  {:10}{about}", command.get_name());
+    }
+    text
+}
+
+/// The help of `nvlaunch profile list`.
+pub(super) fn profile_list() -> String {
+    let head = "\
+Says which launch profiles there are, where they are, which ones are hidden by
+others of their name, and which one a launch would use here, and why.
+
+Usage:
+  nvlaunch profile list [options]
+";
+    options(super::profile::options::<ListArgs>("list"), head)
+}
+
+/// The help of `nvlaunch profile show`.
+pub(super) fn profile_show() -> String {
+    let head = "\
+Prints a launch profile as it is, with what it extends.
+
+Usage:
+  nvlaunch profile show NAME|PATH [options]
+
+`show default` prints every key with its default and its meaning. Values whose
+names look like those of secrets are not shown.
+";
+    options(super::profile::options::<ShowArgs>("show"), head)
+}
+
+/// The help of `nvlaunch profile lint`.
+pub(super) fn profile_lint() -> String {
+    let head = "\
+Prints every problem in launch profiles, each with its place and what helps.
+
+Usage:
+  nvlaunch profile lint FILE... [options]
+
+The exit code is 0 where nothing is wrong.
+";
+    options(super::profile::options::<LintArgs>("lint"), head)
+}
+
+/// The help of `nvlaunch profile schema`.
+pub(super) fn profile_schema() -> String {
+    let head = "\
+Prints the JSON Schema of a launch profile, by which editors complete and check.
+
+Usage:
+  nvlaunch profile schema
+";
+    options(super::profile::options::<SchemaArgs>("schema"), head)
+}
+
+/// The help of `nvlaunch profile init`.
+pub(super) fn profile_init() -> String {
+    let head = "\
+Writes a launch profile for this machine, from what preflight sees of it. What
+it cannot decide stands there as a comment with the choices.
+
+Usage:
+  nvlaunch profile init [options]
+";
+    options(super::profile::options::<InitArgs>("init"), head)
+}
+
 fn options(mut command: clap::Command, head: &str) -> String {
     command.build();
     let mut text = head.to_owned();
     let mut heading = None;
-    for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+    for arg in command.get_arguments().filter(|arg| !arg.is_hide_set() && !arg.is_positional()) {
         let of_arg = arg.get_help_heading().unwrap_or("Other");
         if heading != Some(of_arg) {
             heading = Some(of_arg);

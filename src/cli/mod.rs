@@ -16,6 +16,7 @@ mod error;
 mod help;
 mod options;
 mod preflight;
+mod profile;
 pub mod split;
 #[cfg(test)]
 mod tests;
@@ -29,11 +30,12 @@ pub use complete::SHELLS;
 pub use error::CliError;
 pub use options::{RunArgs, Words, command};
 pub use preflight::{Explained, PreflightArgs};
+pub use profile::{InitArgs, LintArgs, ListArgs, ProfileCommand, ShowArgs};
 
 use crate::settings::env::Env;
 
 /// The words that are subcommands where they stand first.
-pub const SUBCOMMANDS: &[&str] = &["run", "preflight", "explain", "replay", "help"];
+pub const SUBCOMMANDS: &[&str] = &["run", "preflight", "profile", "explain", "replay", "help"];
 
 /// What nvlaunch was asked to do.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub enum Invocation {
     },
     /// Judge the machine, and start nothing.
     Preflight(Box<PreflightArgs>),
+    /// Say what launch profiles there are, and what is in them.
+    Profile(ProfileCommand),
     /// Say what a finding of preflight means.
     Explain(Explained),
     /// Print this on stdout and end well: help, version, completion script.
@@ -66,6 +70,7 @@ pub fn parse(argv: Vec<OsString>, _env: &Env) -> Result<Invocation, CliError> {
         }
         Some("replay") => replay(&words[1..]),
         Some("preflight") => preflight::preflight(&words[1..]),
+        Some("profile") => profile::profile(&words[1..]),
         Some("explain") => preflight::explain(&words[1..]),
         Some("help") => help(&words[1..]),
         _ => run(words),
@@ -115,10 +120,14 @@ fn replay(words: &[OsString]) -> Result<Invocation, CliError> {
 
 fn help(words: &[OsString]) -> Result<Invocation, CliError> {
     let topic = words.first().map(|word| word.to_string_lossy());
+    if let (Some("profile"), Some(word)) = (topic.as_deref(), words.get(1)) {
+        return profile::profile(&[word.clone(), "--help".into()]);
+    }
     match topic.as_deref() {
         None | Some("run" | "-h" | "--help" | "help") => Ok(Invocation::Print(help::run())),
         Some("replay") => Ok(Invocation::Print(help::replay())),
         Some("preflight") => Ok(Invocation::Print(help::preflight())),
+        Some("profile") => Ok(Invocation::Print(help::profile())),
         Some("explain") => Ok(Invocation::Print(help::explain())),
         Some(word) => Err(CliError::UnknownTopic { word: word.to_owned() }),
     }

@@ -12,6 +12,10 @@ use super::{CliError, Invocation, error, help};
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 #[expect(clippy::doc_markdown, reason = "these comments are the texts of the help")]
 pub struct PreflightArgs {
+    /// Launch profile of the job: its name, its file, or none [default: the one that matches this
+    /// host, if any]
+    #[arg(long, value_name = "NAME|PATH", help_heading = JOB, value_hint = clap::ValueHint::FilePath)]
+    pub profile: Option<OsString>,
     /// Ranks of the job that is thought of [default: one per device]
     #[arg(long, visible_alias = "nproc", value_name = "N", help_heading = JOB)]
     pub nproc_per_node: Option<OsString>,

@@ -177,6 +177,9 @@ fn a_wrong_option_is_said_with_the_nearest_one() {
         ("preflight --fact-out f", "--facts-out"),
         ("preflight --nproc_per_nod=2", "--nproc_per_node"),
         ("explain --lst", "--list"),
+        ("profile list --sysrot /x", "--sysroot"),
+        ("profile show --efective h", "--effective"),
+        ("profile init --outptu f", "--output"),
     ];
     for (line, nearest) in near {
         let typed = line.split([' ', '=']).find(|word| word.starts_with('-')).unwrap_or_default();
@@ -202,6 +205,18 @@ fn what_is_wrong_is_said() {
         "explain --list NVL001",
         "explain --x",
         "help preflght",
+        "profile",
+        "profile lst",
+        "profile nonsense",
+        "profile list x",
+        "profile show",
+        "profile show a b",
+        "profile lint",
+        "profile lint --format xml f",
+        "profile schema x",
+        "profile schema --x",
+        "profile init -o",
+        "help profile shw",
     ];
     let said = lines
         .iter()
@@ -240,10 +255,11 @@ fn the_help_of_preflight() {
 
 #[test]
 fn words_become_what_preflight_and_explain_are_asked_for() {
-    let line = "preflight --nproc 8 --backend nccl --python py --full --sysroot /host --json \
+    let line = "preflight --profile p --nproc 8 --backend nccl --python py --full --sysroot /host --json \
                 --facts_out f.json";
     let Ok(Invocation::Preflight(args)) = parse_line(line) else { panic!("{line}") };
     let expected = PreflightArgs {
+        profile: Some("p".into()),
         nproc_per_node: Some("8".into()),
         backend: Some("nccl".into()),
         python: Some("py".into()),
@@ -260,6 +276,62 @@ fn words_become_what_preflight_and_explain_are_asked_for() {
     };
     assert_eq!(explained("explain --list"), Explained::List);
     assert_eq!(explained("explain nvl001"), Explained::Code("nvl001".to_owned()));
+}
+
+#[test]
+fn the_help_of_profile() {
+    let mut all = vec![printed("profile --help")];
+    for same in ["profile -h", "profile help", "help profile"] {
+        assert_eq!(printed(same), all[0], "{same}");
+    }
+    for word in profile::SUBCOMMANDS {
+        let help = printed(&format!("profile {word} --help"));
+        assert_eq!(printed(&format!("help profile {word}")), help);
+        assert!(all[0].contains(&format!("\n  {word} ")), "{word}");
+        all.push(help);
+    }
+    let all = all.join("\n");
+    assert!(all.lines().all(|line| line.chars().count() <= 80), "{all}");
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn words_become_what_profile_is_asked_for() {
+    let sysroot = || Some("/host".into());
+    for (line, expected) in [
+        ("list", ProfileCommand::List(ListArgs::default())),
+        ("list --sysroot=/host", ProfileCommand::List(ListArgs { sysroot: sysroot() })),
+        (
+            "show --effective a/b.yaml",
+            ProfileCommand::Show(ShowArgs {
+                profile: Some("a/b.yaml".into()),
+                effective: true,
+                sysroot: None,
+            }),
+        ),
+        (
+            "lint a b --format json -- -c",
+            ProfileCommand::Lint(LintArgs {
+                files: vec!["a".into(), "b".into(), "-c".into()],
+                format: Some("json".into()),
+            }),
+        ),
+        ("schema", ProfileCommand::Schema),
+        (
+            "init -o f --force --sysroot /host",
+            ProfileCommand::Init(InitArgs {
+                output: Some("f".into()),
+                force: true,
+                sysroot: sysroot(),
+            }),
+        ),
+    ] {
+        match parse_line(&format!("profile {line}")) {
+            Ok(Invocation::Profile(command)) => assert_eq!(command, expected, "{line}"),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+    assert_eq!(run_args("run profile list").script, Some("profile".into()));
 }
 
 /// The texts name the defaults, and the defaults are those of the file.
@@ -289,7 +361,7 @@ fn version_and_completion_are_printed() {
     assert_eq!(printed("--nproc 2 -V t.py"), version);
     for shell in SHELLS {
         let script = printed(&format!("--print-completion {shell}"));
-        for word in ["nproc-per-node", "facts-out", "explain"] {
+        for word in ["nproc-per-node", "facts-out", "explain", "schema"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }

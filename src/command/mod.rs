@@ -7,6 +7,9 @@ mod folder;
 mod out_file;
 mod output;
 mod preflight;
+mod profile;
+mod profile_lint;
+mod profile_schema;
 mod replay;
 mod run;
 mod terminal;
@@ -36,6 +39,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
         cli::parse(argv, &env).map_err(BoxError::from).and_then(|invocation| match invocation {
             Invocation::Run(options) => run::run(&options, &env),
             Invocation::Preflight(options) => preflight::preflight(&options, &env),
+            Invocation::Profile(command) => profile::profile(&command, &env),
             Invocation::Explain(what) => explain::explain(&what),
             Invocation::Replay { file } => replay::replay(&file),
             Invocation::Print(text) => Ok(output::print(&text)),
