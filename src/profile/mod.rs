@@ -1,6 +1,6 @@
 //! Launch profiles: a site's knowledge in a small, checked YAML file.
 //!
-//! - [`node`]: YAML with the place of every key and value.
+//! - [`node`]: YAML with the place of every key and value; `syntax` says what is no YAML.
 //! - [`keys`]: the one table of everything that a profile can say; the reader, the JSON schema, the
 //!   reference page and the layers of options all follow it.
 //! - [`check`]: from the tree to a [`document::Document`] and every problem in it.
@@ -23,3 +23,4 @@ pub mod node;
 pub mod problem;
 pub mod render;
 pub mod source;
+mod syntax;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::document::Document;
 use super::error::ProfileError;
-use super::problem::{Level, Span};
+use super::problem::{Level, Problem, Span};
 use super::{check, node, render};
 use crate::host::files;
 use crate::settings::values::nearest;
@@ -42,19 +42,21 @@ pub fn load(path: &Path) -> Result<(Document, Source), ProfileError> {
 
 /// Checks a text that is there already, as those of the built-in profiles are. Pure.
 pub fn parse(source: &Source) -> Result<Document, ProfileError> {
-    let root = match node::parse(&source.text) {
-        Ok(root) => root,
-        Err(problem) => {
-            let source_text = source.clone();
-            return Err(ProfileError::Problems { source_text, problems: vec![problem] });
-        }
-    };
-    let (mut document, problems) = check::check(&root, &source.text, &source.name);
+    let (mut document, problems) = judge(source);
     if problems.iter().any(|problem| problem.level == Level::Error) {
         return Err(ProfileError::Problems { source_text: source.clone(), problems });
     }
     document.notes = problems.iter().map(|problem| render::line(source, problem)).collect();
     Ok(document)
+}
+
+/// What a text says, as far as it can be understood, and everything that is or may be wrong with
+/// it. Pure.
+pub fn judge(source: &Source) -> (Document, Vec<Problem>) {
+    match node::parse(&source.text) {
+        Ok(root) => check::check(&root, &source.text, &source.name),
+        Err(problem) => (Document::default(), vec![problem]),
+    }
 }
 
 /// Reads the text of a file.
