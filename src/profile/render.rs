@@ -173,15 +173,26 @@ fn block(file: &str, text: &str, problem: &Problem, manner: Manner) -> String {
     };
     let renderer = if manner.colour { Renderer::styled() } else { Renderer::plain() };
     let renderer = renderer.term_width(manner.width);
-    let title = wrapped(&safe(&problem.what), manner.width.saturating_sub(9));
-    let primary = snippet(text, problem.span, manner, AnnotationKind::Primary, None);
-    let mut group = label.primary_title(title).element(primary.path(file));
+    let before = problem.level.name().len() + ": ".len();
+    let what = wrapped(&safe(&problem.what), manner.width.saturating_sub(before));
+    let title = label.primary_title(what);
     let mut last_line = problem.span.line(text);
-    if let Some((span, what)) = problem.also {
-        last_line = last_line.max(span.line(text));
-        let kind = AnnotationKind::Context;
-        group = group.element(snippet(text, span, manner, kind, Some(what)).path(file));
-    }
+    let primary = snippet(text, problem.span, manner, AnnotationKind::Primary, None).path(file);
+    let mut group = match problem.also {
+        None => title.element(primary),
+        Some((span, what)) => {
+            let is_same_line = span.line(text) == last_line;
+            last_line = last_line.max(span.line(text));
+            let kind = AnnotationKind::Context;
+            if is_same_line {
+                let (_, mark) = marked(text, span, manner.width);
+                title.element(primary.annotation(kind.span(mark).label(what)))
+            } else {
+                let second = snippet(text, span, manner, kind, Some(what)).path(file);
+                title.element(primary).element(second)
+            }
+        }
+    };
     if let Some(hint) = &problem.hint {
         let before = last_line.to_string().len() + " = hint: ".len();
         let hint = wrapped(&safe(hint), manner.width.saturating_sub(before));
@@ -198,14 +209,18 @@ fn snippet<'a>(
     kind: AnnotationKind,
     label: Option<&'static str>,
 ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+    let (shown, at) = marked(text, span, manner.width);
+    let number = span.line(text) as usize;
+    Snippet::source(shown).line_start(number).annotation(kind.span(at).label(label))
+}
+
+/// The first line of a span, and where the span lies in it.
+fn marked(text: &str, span: Span, width: usize) -> (String, std::ops::Range<usize>) {
     let start = span.start.min(text.len());
     let from = text[..start].rfind('\n').map_or(0, |end| end + 1);
     let to = text[start..].find('\n').map_or(text.len(), |end| start + end);
     let end = span.end.clamp(start, to);
-    let line = &text[from..to];
-    let (shown, at) = around(line, start - from, end - from, manner.width);
-    let number = Span { start, end }.line(text) as usize;
-    Snippet::source(shown).line_start(number).annotation(kind.span(at).label(label))
+    around(&text[from..to], start - from, end - from, width)
 }
 
 /// A line that is safe to print, and where the span lies in it. What is left of the span stays, for

@@ -118,9 +118,7 @@ pub(super) fn problem(text: &str, at: usize, said: &str, open: &[Span]) -> Probl
     problem.hint = hint.map(str::to_owned);
     let bracket = open.iter().rev().find(|open| text[open.start..].starts_with(['[', '{']));
     match bracket {
-        Some(bracket) if said.contains("flow") || what.contains("bracket") => {
-            problem.also(*bracket, "opened here")
-        }
+        Some(bracket) => problem.also(*bracket, "opened here"),
         _ => problem,
     }
 }
