@@ -186,7 +186,10 @@ fn block(file: &str, text: &str, problem: &Problem, manner: Manner) -> String {
             let kind = AnnotationKind::Context;
             if is_same_line {
                 let (_, mark) = marked(text, span, manner.width);
-                title.element(primary.annotation(kind.span(mark).label(what)))
+                // What lies right of the mark may be cut off.
+                let mark = Some(mark).filter(|_| span < problem.span);
+                let mark = mark.map(|mark| kind.span(mark).label(what));
+                title.element(primary.annotations(mark))
             } else {
                 let second = snippet(text, span, manner, kind, Some(what)).path(file);
                 title.element(primary).element(second)
