@@ -122,7 +122,7 @@ pub(super) fn before_launch(
         (_, ProgramFact::Found(path)) => Some(path.as_path()),
         _ => None,
     };
-    let facts = look(wanted, env, interpreter);
+    let facts = look(wanted, &spec.env_of_ranks(env), interpreter);
     let judgement = judged(wanted, plan::count(spec, machine).ok(), &facts);
     Ok(Some(Preflight { facts, judgement, took: began.elapsed() }))
 }

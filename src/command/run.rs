@@ -10,7 +10,7 @@ use super::folder::RunFolder;
 use super::preflight::{self, Preflight};
 use super::terminal::Terminal;
 use super::{out_file, output};
-use crate::cli::RunArgs;
+use crate::cli::{PlanOutput, RunArgs};
 use crate::diagnose::error_file::{self, ScriptError};
 use crate::diagnose::exit::Exit;
 use crate::diagnose::oom::{self, Oom, OomWatch};
@@ -79,10 +79,18 @@ impl Explain for RunError {
     }
 }
 
+/// What the user wants of a launch.
+pub(super) fn resolve(args: &RunArgs, env: &Env) -> Result<LaunchSpec, BoxError> {
+    let files = Files::embedded()?;
+    Ok(settings::resolve(args, env, &files)?)
+}
+
 /// Runs a job; the exit code.
 pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
-    let files = Files::embedded()?;
-    let spec = settings::resolve(args, env, &files)?;
+    let spec = resolve(args, env)?;
+    if spec.dry_run {
+        return super::plan::show(&spec, env, &PlanOutput::default());
+    }
     let facts = host::gather(Path::new("/"), env, &spec)?;
     plan::check(&spec, &facts)?;
     let preflight = preflight::before_launch(&spec, &facts, env)?;
