@@ -24,6 +24,9 @@ pub const OS: u8 = 71;
 pub const CANNOT_CREATE: u8 = 73;
 /// A process could not be ended (uninterruptible sleep); it is named in the report.
 pub const STUCK: u8 = 75;
+/// A profile or a configuration file says something that is wrong, or is no text; each mistake was
+/// named with its place.
+pub const CONFIG: u8 = 78;
 /// A program was found and could not be executed.
 pub const NOT_EXECUTABLE: u8 = 126;
 
