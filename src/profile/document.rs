@@ -15,6 +15,8 @@ pub struct Document {
     pub matching: Option<Placed<Match>>,
     /// Its values.
     pub values: Layer,
+    /// What may be wrong, one line each with its place, for the notes of a launch.
+    pub notes: Vec<String>,
 }
 
 /// Where a profile is chosen by itself: every condition that is given must hold, and of a list one

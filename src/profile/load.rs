@@ -19,7 +19,7 @@ use super::error::ProfileError;
 use super::layer::{Files, Placed, Used};
 use super::matching::{self, HostIdentity};
 use super::places::{self, At, Found, Places, Unknown};
-use super::source;
+use super::{render, source};
 use crate::env_vars;
 use crate::error::Explain;
 use crate::exit_code;
@@ -161,6 +161,7 @@ pub fn below(places: &Places) -> Result<Files, ChoiceError> {
             continue;
         }
         let (document, _) = source::load(path)?;
+        files.notes.extend(document.notes);
         let extends = document.extends.map(|placed| (placed.origin, "extends"));
         let matching = document.matching.map(|placed| (placed.origin, "match"));
         if let Some((origin, key)) = extends.or(matching) {
@@ -174,6 +175,7 @@ pub fn below(places: &Places) -> Result<Files, ChoiceError> {
 /// Lays a chain over what is below it.
 pub fn join(files: &mut Files, chain: &[Link], why: String) {
     let Some((profile, extends)) = chain.split_first() else { return };
+    files.notes.extend(chain.iter().flat_map(|link| link.document.notes.iter().cloned()));
     files.values = std::mem::take(&mut files.values).below(chain::join(chain));
     files.profile = Some(Used {
         name: profile.name.clone(),
@@ -289,12 +291,17 @@ fn by_match(
 
 /// What is said of a profile that could not be looked at.
 fn left_out(error: &ProfileError) -> String {
-    let mut text = error.to_string();
-    if let Some(cause) = std::error::Error::source(error) {
-        text = format!("{text}: {cause}");
-    }
-    let line = text.lines().next().unwrap_or_default();
-    format!("{line}; it was not looked at for a match")
+    let what = match error {
+        ProfileError::Problems { source_text, problems } => {
+            let first = problems.first().map(|problem| render::line(source_text, problem));
+            first.unwrap_or_default()
+        }
+        error => match std::error::Error::source(error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        },
+    };
+    format!("{what}; this profile was left out")
 }
 
 /// Reads a profile.

@@ -7,7 +7,9 @@
 //! - [`layer`]: what a file says, and how layers are joined.
 //! - [`places`]: where profiles are, those in the program ([`builtin`]) last; [`chain`]: what they
 //!   extend; [`matching`]: which one is meant for this host; [`load`]: all of it at once.
-//! - [`problem`]: how a problem is shown: file, line, column, the line itself, a caret, a hint.
+//! - [`source`]: reading a file, and everything at once: [`source::load`].
+//! - [`problem`]: what is wrong and where; [`render`]: how it is shown: file, line, column, the line
+//!   itself, a caret, a hint.
 //!
 //! - F1: a key that is not known is an error, never ignored; no key is accepted that does nothing.
 //! - F2: all problems of a file are said at once, each with its place.
@@ -21,8 +23,10 @@ pub mod error;
 pub mod keys;
 pub mod layer;
 pub mod load;
+pub mod mask;
 pub mod matching;
 pub mod node;
 pub mod places;
 pub mod problem;
+pub mod render;
 pub mod source;
