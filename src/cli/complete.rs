@@ -30,6 +30,10 @@ pub(super) fn script(shell: &OsStr) -> Result<String, CliError> {
     let topics = super::SUBCOMMANDS.iter().filter(|word| **word != "help");
     let mut command = launch().disable_help_subcommand(true).subcommands([
         launch().name("run").about("Start a job").version(None::<&str>),
+        super::plan::command()
+            .about("What a launch would do")
+            .arg(hint("script", ValueHint::FilePath))
+            .arg(hint("args", ValueHint::AnyPath).num_args(0..).trailing_var_arg(true)),
         super::preflight::command().about("Whether this machine can train"),
         super::profile::command(),
         Command::new("explain")

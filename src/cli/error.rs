@@ -106,7 +106,7 @@ impl Explain for CliError {
             Self::UnknownOption { nearest: Some(nearest), .. } => {
                 format!("did you mean `{nearest}`?")
             }
-            Self::UnknownOption { command: "run", .. } => {
+            Self::UnknownOption { command: "run" | "plan", .. } => {
                 "options of the script stand after it; `nvlaunch --help` lists those before it"
                     .to_owned()
             }
@@ -136,11 +136,12 @@ impl Explain for CliError {
             Self::UnknownFormat { .. } => "there are text and json".to_owned(),
             Self::UnknownTopic { word } => {
                 let topics = super::SUBCOMMANDS.iter().copied().filter(|word| *word != "help");
-                match crate::settings::values::nearest(word, topics) {
+                match crate::settings::values::nearest(word, topics.clone()) {
                     Some(near) => format!("did you mean `nvlaunch help {near}`?"),
                     None => {
-                        "there is help on `run`, `preflight`, `profile`, `explain` and `replay`"
-                            .to_owned()
+                        let topics: Vec<_> = topics.map(|word| format!("`{word}`")).collect();
+                        let (last, others) = topics.split_last().expect("there are subcommands");
+                        format!("there is help on {} and {last}", others.join(", "))
                     }
                 }
             }

@@ -2,8 +2,11 @@
 //!
 //! - L1: the problems are what was asked for: they go to stdout, in both forms.
 //! - L2: one file's problem hides no other's: all files are looked through.
-//! - L3: a warning is a problem here, though a launch goes on with it.
+//! - L3: what a file extends is followed to the end; what is wrong there is one problem at the line
+//!   that says `extends`.
+//! - L4: a warning is a problem here, though a launch goes on with it.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use super::output;
@@ -11,16 +14,22 @@ use crate::cli::LintArgs;
 use crate::error::{BoxError, Explain as _};
 use crate::exit_code;
 use crate::profile::error::ProfileError;
-use crate::profile::render::{Counts, Entry, Manner};
-use crate::profile::source;
+use crate::profile::load::{self, ChoiceError};
+use crate::profile::node::{self, Value};
+use crate::profile::places::Places;
+use crate::profile::problem::{Level, Problem, Span};
+use crate::profile::render::{self, Counts, Entry, Manner};
+use crate::profile::source::{self, Source};
+use crate::settings::env::Env;
 
 /// Columns of the text; a report that people paste looks the same whatever their terminal is.
 const WIDTH: usize = 80;
 
 /// Prints the problems; the exit code.
-pub(super) fn lint(args: &LintArgs) -> Result<u8, BoxError> {
+pub(super) fn lint(args: &LintArgs, env: &Env) -> Result<u8, BoxError> {
+    let places = Places::new(Path::new("/"), Path::new(""), env);
     let errors: Vec<ProfileError> =
-        args.files.iter().filter_map(|path| problems(path).err()).collect();
+        args.files.iter().filter_map(|path| problems(path, &places).err()).collect();
     let text = if args.format.as_deref().is_some_and(|format| format == "json") {
         json(&errors)
     } else {
@@ -34,13 +43,55 @@ pub(super) fn lint(args: &LintArgs) -> Result<u8, BoxError> {
 }
 
 /// Everything that is or may be wrong with a file.
-fn problems(path: &Path) -> Result<(), ProfileError> {
+fn problems(path: &Path, places: &Places) -> Result<(), ProfileError> {
     let source_text = source::read(path)?;
-    let (_, problems) = source::judge(&source_text);
+    let (document, mut problems) = source::judge(&source_text);
+    let is_right = problems.iter().all(|problem| problem.level != Level::Error);
+    if is_right && let Some(extends) = &document.extends {
+        let followed = follow(path, places);
+        problems.extend(followed.err().map(|error| {
+            let text = said(&error);
+            let own = format!("{}: ", extends.origin);
+            let what = text.strip_prefix(&own).unwrap_or(&text);
+            let problem = Problem::new(place_of_extends(&source_text), what);
+            Problem { hint: error.hint(), ..problem }
+        }));
+    }
     if problems.is_empty() {
         return Ok(());
     }
     Err(ProfileError::Problems { source_text, problems })
+}
+
+/// Reads what a profile extends (L3).
+fn follow(path: &Path, places: &Places) -> Result<(), ChoiceError> {
+    // A file, whatever its name ends with.
+    let is_bare = path.parent().is_some_and(|folder| folder.as_os_str().is_empty());
+    let mut word = OsString::from(if is_bare { "./" } else { "" });
+    word.push(path);
+    let profile = load::named(&word, "FILE", places, Path::new(""))?;
+    load::whole(profile, places).map(drop)
+}
+
+/// An error as one clause.
+fn said(error: &ChoiceError) -> String {
+    match error {
+        ChoiceError::File(ProfileError::Problems { source_text, problems }) => {
+            let first = problems.iter().find(|problem| problem.level == Level::Error);
+            first.map_or_else(String::new, |first| render::line(source_text, first))
+        }
+        error => error.to_string(),
+    }
+}
+
+/// The name that stands behind `extends`.
+fn place_of_extends(source: &Source) -> Span {
+    let root = node::parse(&source.text).ok();
+    let found = root.and_then(|root| match root.value {
+        Value::Map(entries) => entries.into_iter().find(|(key, _)| key.text == "extends"),
+        _ => None,
+    });
+    found.map_or_else(Span::default, |(_, name)| name.span)
 }
 
 /// What is wrong in a file weighs more than a file that is not there.

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::mask;
 use super::problem::{Level, Problem, Span};
 use super::source::Source;
-use crate::diagnose::secrets::without_password;
+use crate::diagnose::secrets::scrub;
 
 /// The most problems of a file that people are shown; the rest is counted.
 const MOST_SHOWN: usize = 50;
@@ -247,7 +247,7 @@ fn safe_line(text: &str) -> String {
 
 /// A message as a terminal may get it.
 fn safe(text: &str) -> String {
-    let text = without_password(text);
+    let text = scrub(text);
     // A value may be as long as the file.
     let most = 300;
     let mut shown: String = text.chars().take(most).map(safe_char).collect();

@@ -39,7 +39,7 @@ impl Check<'_> {
                 _ => self.unknown(key, "match"),
             }
         }
-        self.document.matching = Some(found);
+        self.document.matching = Some(self.placed(node, found));
     }
 
     /// One pattern, or a list of them.
