@@ -161,12 +161,12 @@ impl Explain for CliError {
             Self::UnknownFormat { .. } => "there are text and json".to_owned(),
             Self::UnknownTopic { word } => {
                 let topics = super::SUBCOMMANDS.iter().copied().filter(|word| *word != "help");
-                match crate::settings::values::nearest(word, topics) {
+                match crate::settings::values::nearest(word, topics.clone()) {
                     Some(near) => format!("did you mean `nvlaunch help {near}`?"),
                     None => {
-                        let others = super::SUBCOMMANDS.iter().filter(|word| **word != "help");
-                        let others: Vec<_> = others.map(|word| format!("`{word}`")).collect();
-                        format!("there is help on {}", others.join(", "))
+                        let topics: Vec<_> = topics.map(|word| format!("`{word}`")).collect();
+                        let (last, others) = topics.split_last().expect("there are subcommands");
+                        format!("there is help on {} and {last}", others.join(", "))
                     }
                 }
             }

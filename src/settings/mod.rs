@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::SettingsError;
 pub use layers::{Effective, Origin};
-pub use preflight::{PreflightRequest, resolve as resolve_preflight};
+pub use preflight::{PreflightRequest, resolve as resolve_preflight, sysroot};
 
 use crate::cli::RunArgs;
 use crate::env_vars;

@@ -264,12 +264,17 @@ impl LaunchSpec {
     /// The caller's environment with what the profile says of variables. The devices that the ranks
     /// see and what preflight judges follow from it.
     pub fn env_of_ranks<'a>(&self, env: &'a Env) -> Cow<'a, Env> {
-        let set = self.env.iter().filter(|(_, variable)| !variable.is_kept);
-        let set = set.filter_map(|(name, variable)| Some((name.into(), variable.value.as_ref()?)));
-        let mut set = set.map(|(name, value)| (name, value.into())).peekable();
-        if set.peek().is_none() {
-            return Cow::Borrowed(env);
-        }
-        Cow::Owned(Env(env.0.iter().cloned().chain(set).collect()))
+        with_profile(env, &self.env)
     }
+}
+
+/// The same for any environment and what a profile says of it.
+pub fn with_profile<'a>(env: &'a Env, profile: &BTreeMap<String, ProfileVariable>) -> Cow<'a, Env> {
+    let set = profile.iter().filter(|(_, variable)| !variable.is_kept);
+    let set = set.filter_map(|(name, variable)| Some((name.into(), variable.value.as_ref()?)));
+    let mut set = set.map(|(name, value)| (name, value.into())).peekable();
+    if set.peek().is_none() {
+        return Cow::Borrowed(env);
+    }
+    Cow::Owned(Env(env.0.iter().cloned().chain(set).collect()))
 }
