@@ -9,7 +9,7 @@ use crate::settings::env::Env;
 pub(super) fn profile(command: &ProfileCommand, _env: &Env) -> Result<u8, BoxError> {
     match command {
         ProfileCommand::Lint(args) => profile_lint::lint(args),
-        ProfileCommand::Schema => profile_schema::schema(),
+        ProfileCommand::Schema => Ok(profile_schema::schema()),
         ProfileCommand::List(_) | ProfileCommand::Show(_) | ProfileCommand::Init(_) => {
             Err(Internal("not built yet".to_owned()).into())
         }
