@@ -192,4 +192,28 @@ mod tests {
         assert_eq!(names.len(), ALL.len());
         assert!(OWN.iter().all(|own| names.contains(own)));
     }
+
+    /// A variable that is read by a text of its own would be missing there too.
+    #[test]
+    fn no_variable_is_read_that_is_not_in_the_table() {
+        let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        let mut seen = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in fs_err::read_dir(folder).expect("a folder of the source") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|ending| ending == "rs") {
+                    let text = fs_err::read_to_string(&path).expect("a source file");
+                    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+                    seen += code.matches("env_vars::").count();
+                    for read in ["env.get(\"", "env.get_nonempty(\""] {
+                        let is_test = path.ends_with("tests.rs") || path.ends_with("env_vars.rs");
+                        assert!(is_test || !code.contains(read), "{}: {read}", path.display());
+                    }
+                }
+            }
+        }
+        assert!(seen > 50, "only {seen} uses of the table were found");
+    }
 }

@@ -143,11 +143,11 @@ impl Explain for CliError {
             Self::UnexpectedWord { command: "explain", .. } => {
                 "usage: nvlaunch explain CODE, or nvlaunch explain --list".to_owned()
             }
-            Self::UnexpectedWord { command: "generate", .. } => {
-                "`nvlaunch generate --help` says more".to_owned()
-            }
             Self::UnexpectedWord { command, .. } if command.starts_with("profile") => {
                 format!("`nvlaunch {command} --help` says more")
+            }
+            Self::UnexpectedWord { command: "generate", .. } | Self::GenerateWhat => {
+                "`nvlaunch generate --help` says more".to_owned()
             }
             Self::UnexpectedWord { .. } => "usage: nvlaunch replay FILE".to_owned(),
             Self::UnknownProfileCommand { nearest: Some(near), .. } => {
@@ -161,14 +161,15 @@ impl Explain for CliError {
             Self::UnknownFormat { .. } => "there are text and json".to_owned(),
             Self::UnknownTopic { word } => {
                 let topics = super::SUBCOMMANDS.iter().copied().filter(|word| *word != "help");
-                match crate::settings::values::nearest(word, topics.clone()) {
-                    Some(near) => format!("did you mean `nvlaunch help {near}`?"),
-                    None => {
-                        let topics: Vec<_> = topics.map(|word| format!("`{word}`")).collect();
+                let near = crate::settings::values::nearest(word, topics.clone());
+                near.map_or_else(
+                    || {
+                        let topics: Vec<_> = topics.map(|topic| format!("`{topic}`")).collect();
                         let (last, others) = topics.split_last().expect("there are subcommands");
                         format!("there is help on {} and {last}", others.join(", "))
-                    }
-                }
+                    },
+                    |near| format!("did you mean `nvlaunch help {near}`?"),
+                )
             }
             Self::ExplainCode => "`nvlaunch explain --list` lists the codes".to_owned(),
             Self::WithFacts { .. } => {
@@ -189,9 +190,6 @@ impl Explain for CliError {
             }
             Self::NoPage { .. } => "`nvlaunch generate man` has every command in it".to_owned(),
             Self::UnknownGenerated { .. } => "there are completions, man and reference".to_owned(),
-            Self::GenerateWhat => {
-                "`nvlaunch generate --help` says more".to_owned()
-            }
             Self::UnknownOption { command, .. } => {
                 format!("`nvlaunch {command} --help` says more")
             }

@@ -2,14 +2,13 @@
 
 use super::output;
 use crate::cli::Generated;
-use crate::error::BoxError;
 use crate::generate::{man, reference};
 
 /// Prints it; the exit code.
-pub(super) fn generate(what: Generated) -> Result<u8, BoxError> {
+pub(super) fn generate(what: &Generated) -> u8 {
     let text = match what {
-        Generated::Man(command) => man::render(command),
+        Generated::Man(command) => man::render(*command),
         Generated::Reference => reference::render(),
     };
-    Ok(output::print(&text))
+    output::print(&text)
 }

@@ -45,7 +45,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
             Invocation::Preflight(options) => preflight::preflight(&options, &env),
             Invocation::Profile(command) => profile::profile(&command, &env),
             Invocation::Explain(what) => explain::explain(&what),
-            Invocation::Generate(what) => generate::generate(what),
+            Invocation::Generate(what) => Ok(generate::generate(&what)),
             Invocation::Replay { file } => replay::replay(&file),
             Invocation::Print(text) => Ok(output::print(&text)),
         });

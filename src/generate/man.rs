@@ -71,7 +71,7 @@ pub fn render(command: Option<&str>) -> String {
     let mut text = head(first);
     let mut roff = Roff::new();
     roff.control("SH", ["DESCRIPTION"]);
-    blocks(&mut roff, first);
+    blocks(&mut roff, first, false);
     push(&mut text, &mut roff);
     if !first.options.is_empty() {
         roff.control("SH", ["OPTIONS"]);
@@ -85,7 +85,7 @@ pub fn render(command: Option<&str>) -> String {
     for page in pages {
         roff.control("SS", [page.name().as_str()]);
         synopsis(&mut roff, page);
-        blocks(&mut roff, page);
+        blocks(&mut roff, page, true);
         push(&mut text, &mut roff);
         text.push_str(&options(page, false));
     }
@@ -135,9 +135,12 @@ fn synopsis(roff: &mut Roff, page: &Page) {
     roff.control("fi", []);
 }
 
-fn blocks(roff: &mut Roff, page: &Page) {
-    for block in &page.blocks {
-        roff.control("PP", []);
+fn blocks(roff: &mut Roff, page: &Page, follows_text: bool) {
+    for (at, block) in page.blocks.iter().enumerate() {
+        // A heading begins a paragraph by itself.
+        if at > 0 || follows_text {
+            roff.control("PP", []);
+        }
         match block {
             Block::Prose(prose) => {
                 roff.text([roman(prose.as_str())]);
@@ -170,7 +173,7 @@ fn options(page: &Page, has_headings: bool) -> String {
         arg.help(help).help_heading(heading)
     });
     let mut bytes = Vec::new();
-    if Man::new(options_alone(bare)).render_options_section(&mut bytes).is_err() {
+    if Man::new(options_alone(&bare)).render_options_section(&mut bytes).is_err() {
         return String::new();
     }
     let text = String::from_utf8(bytes).unwrap_or_default();
@@ -190,7 +193,7 @@ fn options(page: &Page, has_headings: bool) -> String {
 }
 
 /// clap's generator builds the command again, which may stand once only.
-fn options_alone(command: Command) -> Command {
+fn options_alone(command: &Command) -> Command {
     let name = command.get_name().to_owned();
     let shown = command.get_arguments().filter(|arg| !arg.is_hide_set()).cloned();
     let arguments = shown.map(|arg| match arg.get_action() {

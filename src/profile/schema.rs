@@ -45,7 +45,7 @@ pub fn schema() -> Value {
             (Some(section), name) => {
                 let section = properties
                     .entry(section)
-                    .or_insert_with(|| with_text(section, section_of(Map::new())));
+                    .or_insert_with(|| with_text(section, section_of(&Map::new())));
                 section["properties"][name] = of_key(key, &defaults);
             }
         }
@@ -69,7 +69,7 @@ fn with_text(path: &str, mut schema: Value) -> Value {
 }
 
 /// A section that is there and empty says nothing, and is no mistake.
-fn section_of(properties: Map<String, Value>) -> Value {
+fn section_of(properties: &Map<String, Value>) -> Value {
     json!({"type": ["object", "null"], "additionalProperties": false, "properties": properties})
 }
 
@@ -207,7 +207,7 @@ fn env() -> Value {
 fn severity() -> Value {
     let words = json!({"enum": ["note", "warning", "error"]});
     let of = |entry: &catalogue::Entry| (entry.code.0.to_string(), with(entry.summary, &words));
-    section_of(catalogue::ALL.iter().map(of).collect())
+    section_of(&catalogue::ALL.iter().map(of).collect())
 }
 
 fn with(text: &str, schema: &Value) -> Value {
@@ -227,5 +227,5 @@ fn matching() -> Value {
         };
         properties.insert(name.to_owned(), with_text(path, schema));
     }
-    with_text("match", section_of(properties))
+    with_text("match", section_of(&properties))
 }

@@ -8,6 +8,7 @@ mod behaviours;
 mod cgroup;
 mod doubles;
 mod first_failure;
+mod generate;
 mod harness;
 mod hosts;
 mod launch;
