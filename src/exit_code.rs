@@ -48,6 +48,9 @@ exit_codes! {
     CANNOT_CREATE = 73;
     /// A process could not be ended (uninterruptible sleep); it is named in the report.
     STUCK = 75;
+    /// A profile or a configuration file says something that is wrong, or is no text; each mistake
+    /// was named with its place.
+    CONFIG = 78;
     /// A program was found and could not be executed.
     NOT_EXECUTABLE = 126;
 }

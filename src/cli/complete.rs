@@ -38,6 +38,10 @@ pub fn program() -> Command {
     let topics = super::SUBCOMMANDS.iter().filter(|word| **word != "help");
     launch().disable_help_subcommand(true).subcommands([
         launch().name("run").about("Start a job").version(None::<&str>),
+        super::plan::command()
+            .about("What a launch would do")
+            .arg(hint("script", ValueHint::FilePath))
+            .arg(hint("args", ValueHint::AnyPath).num_args(0..).trailing_var_arg(true)),
         super::preflight::command().about("Whether this machine can train"),
         super::profile::command(),
         Command::new("explain")

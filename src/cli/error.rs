@@ -128,7 +128,7 @@ impl Explain for CliError {
             Self::UnknownOption { nearest: Some(nearest), .. } => {
                 format!("did you mean `{nearest}`?")
             }
-            Self::UnknownOption { command: "run", .. } => {
+            Self::UnknownOption { command: "run" | "plan", .. } => {
                 "options of the script stand after it; `nvlaunch --help` lists those before it"
                     .to_owned()
             }
@@ -161,14 +161,14 @@ impl Explain for CliError {
             Self::UnknownFormat { .. } => "there are text and json".to_owned(),
             Self::UnknownTopic { word } => {
                 let topics = super::SUBCOMMANDS.iter().copied().filter(|word| *word != "help");
-                let near = crate::settings::values::nearest(word, topics.clone());
-                near.map_or_else(
-                    || {
-                        let topics: Vec<_> = topics.map(|topic| format!("`{topic}`")).collect();
-                        format!("there is help on {}", topics.join(", "))
-                    },
-                    |near| format!("did you mean `nvlaunch help {near}`?"),
-                )
+                match crate::settings::values::nearest(word, topics.clone()) {
+                    Some(near) => format!("did you mean `nvlaunch help {near}`?"),
+                    None => {
+                        let topics: Vec<_> = topics.map(|word| format!("`{word}`")).collect();
+                        let (last, others) = topics.split_last().expect("there are subcommands");
+                        format!("there is help on {} and {last}", others.join(", "))
+                    }
+                }
             }
             Self::ExplainCode => "`nvlaunch explain --list` lists the codes".to_owned(),
             Self::WithFacts { .. } => {

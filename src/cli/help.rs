@@ -20,6 +20,7 @@ Usage:
   nvlaunch [run] [options] script.py [args...]
   nvlaunch [run] [options] -m package.module [args...]
   nvlaunch [run] [options] --no-python program [args...]
+  nvlaunch plan [options] [script.py [args...]]
   nvlaunch preflight [options]
   nvlaunch profile list|show|lint|schema|init
   nvlaunch explain CODE
@@ -34,6 +35,25 @@ PET_* variables, as in PET_NPROC_PER_NODE=8.
 /// The help of nvlaunch and of `nvlaunch run`.
 pub(super) fn run() -> String {
     options(super::command(), HEAD)
+}
+
+const PLAN: &str = "\
+Says what a launch with the same words would do: ranks, devices, CPUs, command
+lines, the address, and every variable with its reason. It starts nothing.
+
+Usage:
+  nvlaunch plan [options] [script.py [args...]]
+  nvlaunch plan --diff OTHER.json [options] [script.py [args...]]
+
+The options are those of `nvlaunch run`, and two more. Without a script all the
+rest is planned. The exit code is 0 where a launch would start, 69 where it
+would be refused; with --diff 0 where nothing differs, 1 where something does.
+Values of variables and options that look like secrets are shown as ***.
+";
+
+/// The help of `nvlaunch plan`.
+pub(super) fn plan() -> String {
+    options(super::plan::own(), PLAN)
 }
 
 const PREFLIGHT: &str = "\

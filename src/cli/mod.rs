@@ -16,6 +16,7 @@ mod error;
 mod generate;
 mod help;
 mod options;
+mod plan;
 mod preflight;
 mod profile;
 pub mod split;
@@ -25,12 +26,13 @@ mod tests;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::FromArgMatches as _;
+use clap::{Command, FromArgMatches};
 
 pub use complete::{SHELLS, program};
 pub use error::CliError;
 pub use generate::Generated;
 pub use options::{RunArgs, Words, command};
+pub use plan::{PlanArgs, PlanOutput};
 pub use preflight::{Explained, PreflightArgs};
 pub use profile::{InitArgs, LintArgs, ListArgs, ProfileCommand, ShowArgs};
 
@@ -38,13 +40,15 @@ use crate::settings::env::Env;
 
 /// The words that are subcommands where they stand first.
 pub const SUBCOMMANDS: &[&str] =
-    &["run", "preflight", "profile", "explain", "replay", "generate", "help"];
+    &["run", "plan", "preflight", "profile", "explain", "replay", "generate", "help"];
 
 /// What nvlaunch was asked to do.
 #[derive(Debug)]
 pub enum Invocation {
     /// Start a job.
     Run(Box<RunArgs>),
+    /// Say what a launch would do, and start nothing.
+    Plan(Box<PlanArgs>),
     /// Check the recorded decisions of a run.
     Replay {
         /// The recorded events.
@@ -73,6 +77,7 @@ pub fn parse(argv: Vec<OsString>, _env: &Env) -> Result<Invocation, CliError> {
             words.remove(0);
             run(words)
         }
+        Some("plan") => plan(words.split_off(1)),
         Some("replay") => replay(&words[1..]),
         Some("preflight") => preflight::preflight(&words[1..]),
         Some("profile") => profile::profile(&words[1..]),
@@ -92,19 +97,11 @@ pub fn help_text(words: &[&str]) -> Option<String> {
     }
 }
 
-fn run(mut words: Vec<OsString>) -> Result<Invocation, CliError> {
-    let mut command = command();
-    command.build();
-    let split = split::split(&words, &split::Known::of(&command));
-    let script_and_args = split.script.map(|at| words.split_off(at)).unwrap_or_default();
-    words.truncate(split.options);
-
-    let matches = match command.try_get_matches_from_mut(words) {
-        Ok(matches) => matches,
-        Err(error) => return error::from_clap(&error, "run", help::run),
+fn run(words: Vec<OsString>) -> Result<Invocation, CliError> {
+    let (mut args, script_and_args) = match read::<RunArgs>(words, command(), "run", help::run)? {
+        Read::Args(args, script_and_args) => (args, script_and_args),
+        Read::Help(text) => return Ok(text),
     };
-    let mut args = RunArgs::from_arg_matches(&matches)
-        .map_err(|error| CliError::Other { message: error.to_string() })?;
     if let Some(shell) = &args.print_completion {
         return complete::script(shell).map(Invocation::Print);
     }
@@ -112,6 +109,48 @@ fn run(mut words: Vec<OsString>) -> Result<Invocation, CliError> {
     args.script = Some(script_and_args.next().ok_or(CliError::NoScript)?);
     args.args = script_and_args.collect();
     Ok(Invocation::Run(Box::new(args)))
+}
+
+fn plan(words: Vec<OsString>) -> Result<Invocation, CliError> {
+    let read = read::<PlanArgs>(words, plan::command(), "plan", help::plan)?;
+    let (mut args, script_and_args) = match read {
+        Read::Args(args, script_and_args) => (args, script_and_args),
+        Read::Help(text) => return Ok(text),
+    };
+    let mut script_and_args = script_and_args.into_iter();
+    args.run.script = script_and_args.next();
+    args.run.args = script_and_args.collect();
+    if args.run.script.is_none() && args.run.no_python {
+        return Err(CliError::NoScript);
+    }
+    Ok(Invocation::Plan(Box::new(args)))
+}
+
+/// What the words before the script are.
+enum Read<T> {
+    /// Options, and the script with what follows it.
+    Args(T, Vec<OsString>),
+    /// A question for help, answered.
+    Help(Invocation),
+}
+
+fn read<T: FromArgMatches>(
+    mut words: Vec<OsString>,
+    mut command: Command,
+    name: &'static str,
+    help: fn() -> String,
+) -> Result<Read<T>, CliError> {
+    command.build();
+    let split = split::split(&words, &split::Known::of(&command));
+    let script_and_args = split.script.map(|at| words.split_off(at)).unwrap_or_default();
+    words.truncate(split.options);
+    let matches = match command.try_get_matches_from_mut(words) {
+        Ok(matches) => matches,
+        Err(error) => return error::from_clap(&error, name, help).map(Read::Help),
+    };
+    let args = T::from_arg_matches(&matches)
+        .map_err(|error| CliError::Other { message: error.to_string() })?;
+    Ok(Read::Args(args, script_and_args))
 }
 
 fn replay(words: &[OsString]) -> Result<Invocation, CliError> {
@@ -140,6 +179,7 @@ fn help(words: &[OsString]) -> Result<Invocation, CliError> {
     }
     match topic.as_deref() {
         None | Some("run" | "-h" | "--help" | "help") => Ok(Invocation::Print(help::run())),
+        Some("plan") => Ok(Invocation::Print(help::plan())),
         Some("replay") => Ok(Invocation::Print(help::replay())),
         Some("preflight") => Ok(Invocation::Print(help::preflight())),
         Some("profile") => Ok(Invocation::Print(help::profile())),

@@ -163,6 +163,9 @@ pub struct RunArgs {
     #[arg(long, help_heading = IGNORED)]
     pub run_path: bool,
 
+    /// Say what would be done, and start nothing; as `nvlaunch plan`
+    #[arg(long, help_heading = "Other")]
+    pub dry_run: bool,
     /// Print a completion script: bash, zsh, fish, elvish or powershell
     #[arg(long, value_name = "SHELL", help_heading = "Other", value_parser = Words(super::SHELLS))]
     pub print_completion: Option<OsString>,

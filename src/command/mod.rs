@@ -7,6 +7,7 @@ mod folder;
 mod generate;
 mod out_file;
 mod output;
+mod plan;
 mod preflight;
 mod profile;
 mod profile_lint;
@@ -39,6 +40,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
     let result =
         cli::parse(argv, &env).map_err(BoxError::from).and_then(|invocation| match invocation {
             Invocation::Run(options) => run::run(&options, &env),
+            Invocation::Plan(options) => plan::plan(&options, &env),
             Invocation::Preflight(options) => preflight::preflight(&options, &env),
             Invocation::Profile(command) => profile::profile(&command, &env),
             Invocation::Explain(what) => explain::explain(&what),

@@ -9,7 +9,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{facts_file, output};
+use super::{facts_file, output, profile, run};
 use crate::cli::PreflightArgs;
 use crate::error::{BoxError, Explain};
 use crate::exit_code;
@@ -22,10 +22,11 @@ use crate::plan::{self, PlanError};
 use crate::preflight::text::{self, Manner};
 use crate::preflight::{Intent, Judgement, Verdict, decide, document, judge};
 use crate::probe;
-use crate::profile::layer::Files;
 use crate::settings;
 use crate::settings::env::Env;
-use crate::settings::spec::{LaunchSpec, PreflightMode, PreflightSpec, ProcCount, Target};
+use crate::settings::spec::{
+    LaunchSpec, PreflightMode, PreflightSpec, ProcCount, Target, with_profile,
+};
 
 /// Why the machine cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +59,14 @@ pub(super) struct Preflight {
 /// `nvlaunch preflight`; the exit code.
 pub(super) fn preflight(args: &PreflightArgs, env: &Env) -> Result<u8, BoxError> {
     let began = Instant::now();
-    let files = Files::embedded()?;
+    // Facts of another machine say nothing of what is chosen on this one.
+    let is_matched = args.facts.is_none();
+    let files = profile::files(args.profile.as_deref(), args.sysroot.as_ref(), env, is_matched)?;
     let request = settings::resolve_preflight(args, env, &files)?;
+    if !request.notes.is_empty() {
+        output::eprint(&run::notes_text(&request.notes));
+    }
+    let env = &*with_profile(env, &request.env);
     let spec = &request.spec;
     let facts_out = args.facts_out_file();
     if let Some(path) = &facts_out {
@@ -122,7 +129,7 @@ pub(super) fn before_launch(
         (_, ProgramFact::Found(path)) => Some(path.as_path()),
         _ => None,
     };
-    let facts = look(wanted, env, interpreter);
+    let facts = look(wanted, &spec.env_of_ranks(env), interpreter);
     let judgement = judged(wanted, plan::count(spec, machine).ok(), &facts);
     Ok(Some(Preflight { facts, judgement, took: began.elapsed() }))
 }

@@ -1,9 +1,28 @@
-//! `nvlaunch profile …`: which profiles there are, and what is in them.
+//! `nvlaunch profile …`: which profiles there are, and what is in them; and the files that a launch
+//! follows.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use super::{profile_lint, profile_schema};
 use crate::cli::ProfileCommand;
 use crate::error::{BoxError, Internal};
+use crate::profile::layer::Files;
+use crate::profile::load::{self, Around, ChoiceError};
+use crate::settings;
 use crate::settings::env::Env;
+
+/// What the files say that a launch follows. `asked` and `sysroot` are what `--profile` and
+/// `--sysroot` were given; `is_matched` says whether a profile may be chosen by this host.
+pub(super) fn files(
+    asked: Option<&OsStr>,
+    sysroot: Option<&OsString>,
+    env: &Env,
+    is_matched: bool,
+) -> Result<Files, ChoiceError> {
+    let root = settings::sysroot(sysroot, env);
+    load::load(asked, Around { root: &root, cwd: Path::new(""), env, is_matched })
+}
 
 /// Does what was asked for; the exit code.
 pub(super) fn profile(command: &ProfileCommand, _env: &Env) -> Result<u8, BoxError> {

@@ -8,9 +8,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::folder::RunFolder;
 use super::preflight::{self, Preflight};
+use super::profile;
 use super::terminal::Terminal;
 use super::{out_file, output};
-use crate::cli::RunArgs;
+use crate::cli::{PlanOutput, RunArgs};
 use crate::diagnose::error_file::{self, ScriptError};
 use crate::diagnose::exit::Exit;
 use crate::diagnose::oom::{self, Oom, OomWatch};
@@ -20,7 +21,6 @@ use crate::exit_code;
 use crate::host::{self, process::Dispositions};
 use crate::logs::{ConsoleConfig, LogConfig, Logs, Losses, RankLabel};
 use crate::plan::{self, Plan};
-use crate::profile::layer::Files;
 use crate::report::{self, Report, text};
 use crate::settings;
 use crate::settings::env::Env;
@@ -80,16 +80,25 @@ impl Explain for RunError {
     }
 }
 
+/// What the user wants of a launch.
+pub(super) fn resolve(args: &RunArgs, env: &Env) -> Result<LaunchSpec, BoxError> {
+    let files = profile::files(args.profile.as_deref(), args.sysroot.as_ref(), env, true)?;
+    Ok(settings::resolve(args, env, &files)?)
+}
+
 /// Runs a job; the exit code.
 pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
-    let files = Files::embedded()?;
-    let spec = settings::resolve(args, env, &files)?;
+    let spec = resolve(args, env)?;
+    if spec.dry_run {
+        return super::plan::show(&spec, env, &PlanOutput::default());
+    }
     let facts = host::gather(Path::new("/"), env, &spec)?;
     plan::check(&spec, &facts)?;
     let preflight = preflight::before_launch(&spec, &facts, env)?;
     let said = preflight.as_ref().and_then(|preflight| preflight.said(&spec));
     if preflight.as_ref().is_some_and(|preflight| preflight.refuses(&spec)) {
-        output::eprint(&said.unwrap_or_default());
+        // Which profile was chosen may be the reason.
+        output::eprint(&(notes_text(&spec.notes) + &said.unwrap_or_default()));
         return Ok(exit_code::UNAVAILABLE);
     }
     let plan = plan::decide(&spec, &facts, preflight.as_ref().map(|p| &p.judgement))?;
@@ -120,9 +129,7 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     if let Some(said) = said {
         logs.say(said.as_bytes());
     }
-    for note in &plan.notes {
-        logs.say(format!("nvlaunch: note: {note}\n").as_bytes());
-    }
+    logs.say(notes_text(&plan.notes).as_bytes());
     if let RunFolder::Temporary { dir, has_logs: true } = &folder {
         logs.say(format!("nvlaunch: note: log files go to {}\n", dir.path().display()).as_bytes());
     }
@@ -164,6 +171,11 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
         output::eprint(&crate::error::render(&error));
     }
     Ok(report.exit_code)
+}
+
+/// Notes as they are said, a line each.
+pub(super) fn notes_text(notes: &[String]) -> String {
+    notes.iter().map(|note| format!("nvlaunch: note: {note}\n")).collect()
 }
 
 /// Binds the port where the ranks meet.

@@ -34,7 +34,7 @@ pub mod topology;
 pub mod variables;
 pub mod vendors;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::net::IpAddr;
@@ -83,10 +83,13 @@ pub struct Caller {
     pub omp_num_threads: Option<OsString>,
     /// `TORCH_NCCL_ASYNC_ERROR_HANDLING`
     pub nccl_async_error_handling: Option<OsString>,
-    /// `CUDA_VISIBLE_DEVICES`
+    /// `CUDA_VISIBLE_DEVICES`, by the caller or by the profile.
     pub cuda_visible_devices: Option<OsString>,
-    /// `HIP_VISIBLE_DEVICES`
+    /// `HIP_VISIBLE_DEVICES`, by the caller or by the profile.
     pub hip_visible_devices: Option<OsString>,
+    /// What else matters to the ranks, or is spoken of by the profile or by torchrun's contract, by
+    /// name. Secrets are among them.
+    pub variables: BTreeMap<String, OsString>,
 }
 
 /// The state of the working directory, which the ranks inherit.
@@ -136,13 +139,16 @@ pub fn gather(root: &Path, env: &Env, spec: &LaunchSpec) -> Result<Facts, HostEr
     let needs_devices = spec.numa_binding.is_some()
         || matches!(spec.nproc, ProcCount::Auto | ProcCount::Gpu | ProcCount::Device(_));
     let has_proc = root.join("proc/self/status").exists();
+    let ranks_env = &*spec.env_of_ranks(env);
     let devices =
-        if needs_devices { devices::probe(root, env) } else { devices::Devices::default() };
+        if needs_devices { devices::probe(root, ranks_env) } else { devices::Devices::default() };
     let topology = match spec.numa_binding {
         Some(_) => Some(topology::read(root, &devices)?),
         None => None,
     };
     let var = |name| env.get(name).map(OsString::from);
+    // The profile may say which devices the ranks see.
+    let visible = |name| ranks_env.get(name).map(OsString::from);
     Ok(Facts {
         has_proc,
         cpus: if has_proc { limits::allowed_cpus(root)? } else { BTreeSet::new() },
@@ -161,8 +167,9 @@ pub fn gather(root: &Path, env: &Env, spec: &LaunchSpec) -> Result<Facts, HostEr
         caller: Caller {
             omp_num_threads: var(env_vars::OMP_NUM_THREADS),
             nccl_async_error_handling: var(env_vars::NCCL_ASYNC_ERROR_HANDLING),
-            cuda_visible_devices: var(env_vars::CUDA_VISIBLE_DEVICES),
-            hip_visible_devices: var(env_vars::HIP_VISIBLE_DEVICES),
+            cuda_visible_devices: visible(env_vars::CUDA_VISIBLE_DEVICES),
+            hip_visible_devices: visible(env_vars::HIP_VISIBLE_DEVICES),
+            variables: variables::of_caller(env, |name| spec.env.contains_key(name)),
         },
     })
 }

@@ -132,22 +132,7 @@ fn of_vendor(
     pci: &[PciDevice],
     listed: &devices::Nodes<'_>,
 ) -> Option<VendorFacts> {
-    let is_ours = |device: &&PciDevice| {
-        // A function of a function is a share of a device that is counted already.
-        device.kind == PciKind::Accelerator
-            && !device.is_virtual_function
-            && vendor.pci.fits(device.vendor, device.device, device.class, &device.address)
-    };
-    let mut facts = VendorFacts {
-        name: vendor.name.to_owned(),
-        pci: u32::try_from(pci.iter().filter(is_ours).count()).unwrap_or(u32::MAX),
-        nodes: listed
-            .of(vendor)
-            .into_iter()
-            .filter(|node| !listed.is_integrated(vendor, node))
-            .collect(),
-        ..VendorFacts::default()
-    };
+    let mut facts = devices_of(vendor, pci, listed);
     let module = vendor.modules.iter().find(|name| system::is_loaded(root, name));
     let is_sign = vendor.is_module_a_sign && module.is_some();
     if !is_here(&facts) && !is_sign {
@@ -167,6 +152,34 @@ fn of_vendor(
         Some(Sourced::new(value, variable.name))
     });
     Some(facts)
+}
+
+/// What is on the bus and among the device nodes of a vendor.
+fn devices_of(vendor: &Vendor, pci: &[PciDevice], listed: &devices::Nodes<'_>) -> VendorFacts {
+    let is_ours = |device: &&PciDevice| {
+        // A function of a function is a share of a device that is counted already.
+        device.kind == PciKind::Accelerator
+            && !device.is_virtual_function
+            && vendor.pci.fits(device.vendor, device.device, device.class, &device.address)
+    };
+    VendorFacts {
+        name: vendor.name.to_owned(),
+        pci: u32::try_from(pci.iter().filter(is_ours).count()).unwrap_or(u32::MAX),
+        nodes: listed
+            .of(vendor)
+            .into_iter()
+            .filter(|node| !listed.is_integrated(vendor, node))
+            .collect(),
+        ..VendorFacts::default()
+    }
+}
+
+/// The vendors that have a device here, on the bus or as a node, by the names of the vendor table.
+pub fn vendors_here(root: &Path) -> Vec<&'static str> {
+    let pci = pci::scan(root, &mut Vec::new());
+    let listed = devices::Nodes::list(root);
+    let has_device = |vendor: &&Vendor| is_here(&devices_of(vendor, &pci, &listed));
+    vendors::ALL.iter().filter(has_device).map(|vendor| vendor.name).collect()
 }
 
 /// Folders that the dynamic linker, or a vendor's installer, puts libraries into.

@@ -3,12 +3,14 @@
 //! A variable that looks like a secret is left out: facts are written to files that people share.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::facts::{ConfFile, Note};
 use super::{files, vendors};
 use crate::diagnose::secrets;
 use crate::env_vars;
+use crate::plan::caller_env_to_remove;
 use crate::settings::env::Env;
 
 /// What the names of variables start with that `PyTorch`, its backends or a vendor's runtime read.
@@ -84,14 +86,6 @@ const MAX_FILE: u64 = 64 << 10;
 
 /// What matters of an environment.
 pub fn read(env: &Env) -> BTreeMap<String, String> {
-    let matters = |name: &str| {
-        STARTS.iter().any(|start| name.starts_with(start))
-            || NAMES.contains(&name)
-            || vendors::ALL.iter().any(|vendor| {
-                vendor.container == Some(name)
-                    || vendor.visible.iter().any(|variable| variable.name == name)
-            })
-    };
     let mut variables = BTreeMap::new();
     for (name, value) in &env.0 {
         let Some(name) = name.to_str() else { continue };
@@ -102,8 +96,35 @@ pub fn read(env: &Env) -> BTreeMap<String, String> {
     variables
 }
 
+fn matters(name: &str) -> bool {
+    STARTS.iter().any(|start| name.starts_with(start))
+        || NAMES.contains(&name)
+        || vendors::ALL.iter().any(|vendor| {
+            vendor.container == Some(name)
+                || vendor.visible.iter().any(|variable| variable.name == name)
+        })
+}
+
+/// The caller's variables that the ranks' programs read, that a run around this one may have left,
+/// or that are `wanted`, as they are: secrets too.
+pub fn of_caller(env: &Env, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, OsString> {
+    // They say where the job runs, not how.
+    let is_place = |name: &str| matches!(name, env_vars::SLURM_JOB_ID | "KUBERNETES_SERVICE_HOST");
+    let is_of_ranks = |name: &str| {
+        wanted(name)
+            || name.starts_with("PYTHON")
+            || caller_env_to_remove().contains(&name)
+            || matters(name) && !is_place(name)
+    };
+    let named = env.0.iter().filter_map(|(name, value)| Some((name.to_str()?, value)));
+    named
+        .filter(|(name, _)| is_of_ranks(name))
+        .map(|(name, value)| (name.to_owned(), value.clone()))
+        .collect()
+}
+
 fn shown(value: &str) -> String {
-    let value = secrets::without_password(value);
+    let value = secrets::scrub(value);
     if value.len() <= MAX_VALUE {
         return value;
     }

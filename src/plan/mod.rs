@@ -9,15 +9,19 @@
 //!   are given and nowhere else, on a fresh port for each attempt unless one was named. Where that
 //!   address is not this machine's, or `--store rank0` asks for it, rank 0 serves it (`False`).
 //! - P3: what cannot work is refused before anything is started.
-//! - P4: what preflight chose for variables never comes before torchrun's contract or before what
-//!   the user set.
+//! - P4: a variable is decided by the first of: torchrun's contract, the caller's own environment,
+//!   the profile, preflight, the defaults.
+//! - P5: every variable carries why it is as it is, and where that was said.
 
+pub mod document;
 mod environment;
 mod error;
 mod numa;
 mod substitute;
 #[cfg(test)]
 mod tests;
+pub mod text;
+mod variable;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -25,8 +29,9 @@ use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-pub use environment::{AttemptEnv, EnvChange, caller_env_to_remove};
+pub use environment::{AttemptEnv, caller_env_to_remove};
 pub use error::PlanError;
+pub use variable::{EnvChange, Layer, Variable};
 
 use crate::host::devices::Devices;
 use crate::host::target::{ProgramFact, ScriptFact};
@@ -56,8 +61,8 @@ pub struct Plan {
     pub master_port: Option<u16>,
     /// Where nvlaunch serves the store; `None` leaves that to rank 0.
     pub store: Option<Vec<IpAddr>>,
-    /// What every rank's environment has over the caller's.
-    pub common_env: Vec<(OsString, EnvChange)>,
+    /// What is decided of every rank's environment; removals first.
+    pub common_env: Vec<Variable>,
     /// One line each for the user: what was decided that they may not expect.
     pub notes: Vec<String>,
     /// The local rank that inherits the standard input; the others read `/dev/null`.
@@ -80,7 +85,7 @@ pub struct RankPlan {
     /// The program's arguments, without its own name.
     pub args: Vec<OsString>,
     /// Variables that are its own.
-    pub env: Vec<(OsString, OsString)>,
+    pub env: Vec<Variable>,
     /// The CPUs it may run on; `None` is those of nvlaunch. Never empty.
     pub cpus: Option<Vec<u32>>,
 }
@@ -120,15 +125,7 @@ pub fn decide(
     let run_id = spec.run_id.clone().unwrap_or_else(|| facts.fresh_run_id.clone());
     let master_addr = spec.master_addr.clone().unwrap_or_else(|| "127.0.0.1".to_owned());
     let store = store(spec, facts, &master_addr, &mut notes);
-    let common = environment::Common {
-        run_id: &run_id,
-        master_addr: &master_addr,
-        count,
-        agent_store: store.is_some(),
-    };
-    let mut common_env = environment::common(spec, facts, &common, &mut notes);
-    environment::add_choices(spec, judgement, &mut common_env);
-    let ranks = (0..count)
+    let ranks: Vec<RankPlan> = (0..count)
         .map(|local_rank| {
             Ok(RankPlan {
                 local_rank,
@@ -140,6 +137,14 @@ pub fn decide(
             })
         })
         .collect::<Result<_, PlanError>>()?;
+    let common = environment::Common {
+        run_id: &run_id,
+        master_addr: &master_addr,
+        count,
+        agent_store: store.is_some(),
+        own: ranks.first().map_or(&[], |rank| &rank.env),
+    };
+    let common_env = environment::common(spec, facts, judgement, &common, &mut notes);
     Ok(Plan {
         run_id,
         launch_id: facts.fresh_run_id.clone(),

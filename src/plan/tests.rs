@@ -61,6 +61,10 @@ fn attempt() -> AttemptEnv {
     }
 }
 
+fn pairs(variables: &[Variable]) -> Vec<(OsString, OsString)> {
+    variables.iter().filter_map(Variable::pair).collect()
+}
+
 fn env_text(env: &[(OsString, OsString)]) -> String {
     let mut lines: Vec<_> = env
         .iter()
@@ -96,7 +100,7 @@ fn nothing_of_an_outer_run_is_left() {
     for name in &set {
         assert!(ours.iter().chain(removed).any(|known| name == known), "{name:?} is not removed");
     }
-    let removals = plan.common_env.iter().filter(|(_, change)| *change == EnvChange::Remove);
+    let removals = plan.common_env.iter().filter(|variable| variable.is_removed());
     assert_eq!(removals.count(), removed.len());
 }
 
@@ -127,7 +131,11 @@ fn the_callers_nccl_choice_is_kept() {
     let mut facts = facts();
     assert_eq!(of(&facts), Some("1".into()));
     facts.caller.nccl_async_error_handling = Some("3".into());
-    assert_eq!(of(&facts), Some("3".into()));
+    // It is inherited.
+    assert_eq!(of(&facts), None);
+    let plan = plan(&["t.py"], &facts);
+    let kept = plan.common_env.iter().find(|v| v.name == "TORCH_NCCL_ASYNC_ERROR_HANDLING");
+    assert_eq!(kept.map(|kept| &kept.change), Some(&EnvChange::Keep("3".into())));
 }
 
 fn judged(variables: &[(&str, Option<&str>, bool)]) -> Judgement {
@@ -180,10 +188,10 @@ fn what_preflight_chose_reaches_the_ranks_and_nothing_of_the_users_or_of_the_con
     assert_eq!(of("MASTER_ADDR"), Some("127.0.0.1"));
     assert_eq!(of("RANK"), Some("1"));
     let change = |name: &str| {
-        plan.common_env.iter().find(|(known, _)| known == name).map(|(_, change)| change.clone())
+        plan.common_env.iter().find(|known| known.name == name).map(|found| found.change.clone())
     };
     assert_eq!(change("PYTORCH_NVML_BASED_CUDA_CHECK"), Some(EnvChange::Remove));
-    let is_set = |(_, change): &(OsString, EnvChange)| *change != EnvChange::Remove;
+    let is_set = |variable: &Variable| !variable.is_removed();
     let first_set = plan.common_env.iter().position(is_set).expect("something is set");
     assert!(plan.common_env[first_set..].iter().all(is_set), "a removal comes after a value");
     assert_eq!(plan.variables, judgement.variables);
@@ -197,7 +205,7 @@ fn what_preflight_chose_reaches_the_ranks_and_nothing_of_the_users_or_of_the_con
     }
     // Without preflight nothing is chosen, and nothing of an outer run is left.
     let without = with(&["t.py"], None);
-    assert!(without.common_env.contains(&("NVLAUNCH_BACKEND".into(), EnvChange::Remove)));
+    assert!(without.removed_env().any(|name| name == "NVLAUNCH_BACKEND"));
     assert!(without.rank_env(0, &attempt()).iter().all(|(name, _)| name != "NVLAUNCH_BACKEND"));
 }
 
@@ -330,7 +338,7 @@ fn who_reads_the_standard_input() {
 fn a_virtual_local_rank_sees_one_device() {
     let of = |facts: &Facts| {
         let plan = plan(&["--nproc", "2", "--virtual-local-rank", "t.py"], facts);
-        env_text(&plan.ranks[1].env)
+        env_text(&pairs(&plan.ranks[1].env))
     };
     let mut facts = facts();
     let own = "LOCAL_RANK=0\nRANK=1\nROLE_RANK=1\n";
@@ -347,7 +355,7 @@ fn a_virtual_local_rank_sees_one_device() {
     let error = refused(&words, &facts);
     assert!(matches!(error, PlanError::NoDeviceForRank { local_rank: 1, .. }));
     let plain = plan(&["--nproc", "2", "t.py"], &facts);
-    assert_eq!(env_text(&plain.ranks[1].env), "LOCAL_RANK=1\nRANK=1\nROLE_RANK=1\n");
+    assert_eq!(env_text(&pairs(&plain.ranks[1].env)), "LOCAL_RANK=1\nRANK=1\nROLE_RANK=1\n");
 }
 
 #[test]

@@ -139,7 +139,8 @@ impl Check<'_> {
             }
             Err(problem) => {
                 let what = format!("{}: {}", key.path, problem.what);
-                self.say(Problem { span: node.span, what, hint: problem.hint });
+                let hint = problem.hint;
+                self.say(Problem { hint, ..Problem::new(node.span, what) });
             }
         }
     }
@@ -255,7 +256,7 @@ impl Check<'_> {
                 _ => self.unknown(key, Some("match")),
             }
         }
-        self.document.matching = Some(found);
+        self.document.matching = Some(self.placed(node, found));
     }
 
     /// One pattern, or a list of them.

@@ -12,9 +12,11 @@ pub struct Document {
     /// The profile it builds on (`extends`): a name, or a path as seen from its folder.
     pub extends: Option<Placed<String>>,
     /// Where it is chosen by itself (`match`).
-    pub matching: Option<Match>,
+    pub matching: Option<Placed<Match>>,
     /// Its values.
     pub values: Layer,
+    /// What may be wrong, one line each with its place, for the notes of a launch.
+    pub notes: Vec<String>,
 }
 
 /// Where a profile is chosen by itself: every condition that is given must hold, and of a list one

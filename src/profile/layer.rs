@@ -65,7 +65,7 @@ impl Files {
 }
 
 /// The profile that a launch uses.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Used {
     /// Its name.
     pub name: String,

@@ -7,18 +7,31 @@
 //!   the same for editors, as JSON Schema.
 //! - [`check`]: from the tree to a [`document::Document`] and every problem in it.
 //! - [`layer`]: what a file says, and how layers are joined.
-//! - [`problem`]: how a problem is shown: file, line, column, the line itself, a caret, a hint.
+//! - [`places`]: where profiles are, those in the program ([`builtin`]) last; [`chain`]: what they
+//!   extend; [`matching`]: which one is meant for this host; [`load`]: all of it at once.
+//! - [`source`]: reading a file, and everything at once: [`source::load`].
+//! - [`problem`]: what is wrong and where; [`render`]: how it is shown: file, line, column, the line
+//!   itself, a caret, a hint.
 //!
 //! - F1: a key that is not known is an error, never ignored; no key is accepted that does nothing.
 //! - F2: all problems of a file are said at once, each with its place.
 //! - F3: a value keeps the file and line it came from, through every layer.
 
+pub mod builtin;
+pub mod chain;
 pub mod check;
 pub mod document;
+pub mod error;
 pub mod form;
 pub mod keys;
 pub mod layer;
+pub mod load;
+pub mod mask;
+pub mod matching;
 pub mod node;
+pub mod places;
 pub mod problem;
+pub mod render;
 pub mod schema;
+pub mod source;
 pub mod texts;

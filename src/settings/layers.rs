@@ -202,6 +202,14 @@ impl<'a> Layers<'a> {
         found.filter(|value| !value.is_empty())
     }
 
+    /// Whether a flag that no file can give and torchrun has not is set.
+    pub fn own_flag(&self, typed: bool, option: &'static str) -> Result<bool, SettingsError> {
+        match self.above(None, option, false) {
+            Some((value, origin)) if !typed => as_text(value, origin)?.parse(values::flag),
+            _ => Ok(typed),
+        }
+    }
+
     /// Whether a flag that no file can give is set; torchrun has it.
     pub fn is_set(&self, typed: bool, option: &'static str) -> Result<bool, SettingsError> {
         Ok(self.flag_origin(typed, option)?.is_some())

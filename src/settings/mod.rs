@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::SettingsError;
 pub use layers::{Effective, Origin};
-pub use preflight::{PreflightRequest, resolve as resolve_preflight};
+pub use preflight::{PreflightRequest, resolve as resolve_preflight, sysroot};
 
 use crate::cli::RunArgs;
 use crate::env_vars;
@@ -64,6 +64,7 @@ pub fn resolve(args: &RunArgs, env: &Env, files: &Files) -> Result<LaunchSpec, S
             .value(args.init_report_after.as_ref(), &keys::INIT_REPORT_AFTER)?
             .parse(values::duration)
             .map(|after| Some(after).filter(|after| !after.is_zero()))?,
+        dry_run: layers.own_flag(args.dry_run, "--dry-run")?,
         preflight: preflight::of_launch(args, &layers, files, env)?,
         env: variables(files, env, &mut notes),
         numa_binding: layers

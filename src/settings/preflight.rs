@@ -1,11 +1,13 @@
 //! The options of preflight, for a launch and for `nvlaunch preflight`.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::env::Env;
 use super::error::SettingsError;
 use super::layers::{Layers, Origin};
-use super::spec::{PreflightMode, PreflightSpec, ProcCount};
+use super::spec::{PreflightMode, PreflightSpec, ProcCount, ProfileVariable};
 use super::values;
 use crate::cli::{PreflightArgs, RunArgs};
 use crate::env_vars;
@@ -21,6 +23,10 @@ pub struct PreflightRequest {
     pub nproc: Option<ProcCount>,
     /// `--python`, where given.
     pub python: Option<PathBuf>,
+    /// What the profile says of variables, by name.
+    pub env: BTreeMap<String, ProfileVariable>,
+    /// One line each for the user.
+    pub notes: Vec<String>,
 }
 
 /// Joins the layers for `nvlaunch preflight`.
@@ -33,16 +39,20 @@ pub fn resolve(
     // Only what was asked for: the default of a launch says nothing of the machine.
     let nproc = layers.get(args.nproc_per_node.as_ref(), &keys::NPROC)?;
     let nproc = nproc.filter(|given| !matches!(given.origin, Origin::Default(_)));
+    let mut notes = files.notes.clone();
+    let variables = super::variables(files, env, &mut notes);
     let mode = if args.full { PreflightMode::Full } else { PreflightMode::Auto };
     Ok(PreflightRequest {
         spec: PreflightSpec {
             mode,
             force: false,
-            root: root(&layers, args.sysroot.as_ref(), env),
+            root: sysroot(args.sysroot.as_ref(), env),
             ..of_files(args.backend.as_ref(), &layers, files)?
         },
         nproc: nproc.map(|given| given.parse(values::nproc)).transpose()?,
         python: super::path(layers.raw(args.python.as_ref(), &keys::PYTHON)),
+        env: variables,
+        notes,
     })
 }
 
@@ -58,13 +68,13 @@ pub(super) fn of_launch(
             .value(args.preflight.as_ref(), &keys::PREFLIGHT)?
             .parse(values::preflight_mode)?,
         force: args.force,
-        root: root(layers, args.sysroot.as_ref(), env),
+        root: sysroot(args.sysroot.as_ref(), env),
         ..of_files(args.backend.as_ref(), layers, files)?
     })
 }
 
 fn of_files<'a>(
-    backend: Option<&'a std::ffi::OsString>,
+    backend: Option<&'a OsString>,
     layers: &Layers<'a>,
     files: &Files,
 ) -> Result<PreflightSpec, SettingsError> {
@@ -85,7 +95,9 @@ fn of_files<'a>(
     })
 }
 
-fn root<'a>(layers: &Layers<'a>, typed: Option<&'a std::ffi::OsString>, env: &'a Env) -> PathBuf {
-    let root = layers.own(typed, "--sysroot").or_else(|| env.get_nonempty(env_vars::SYSROOT));
+/// What is taken for `/` where the machine is looked at: `--sysroot`, else `NVLAUNCH_SYSROOT`.
+pub fn sysroot(typed: Option<&OsString>, env: &Env) -> PathBuf {
+    let typed = typed.map(OsString::as_os_str).filter(|root| !root.is_empty());
+    let root = typed.or_else(|| env.get_nonempty(env_vars::SYSROOT));
     root.map_or_else(|| PathBuf::from("/"), PathBuf::from)
 }

@@ -1,10 +1,12 @@
 //! The launch as the user wants it, every default filled in, nothing about this machine yet.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::env::Env;
 use super::{Effective, Origin};
 use crate::preflight::finding::{Code, Severity};
 use crate::profile::layer::Used;
@@ -246,6 +248,8 @@ pub struct LaunchSpec {
     pub profile: Option<Used>,
     /// What is looked at before the job starts.
     pub preflight: PreflightSpec,
+    /// Whether what would be done is said, and nothing started.
+    pub dry_run: bool,
     /// Output.
     pub logs: LogSpec,
     /// Where the report is written as JSON, when asked for.
@@ -254,4 +258,23 @@ pub struct LaunchSpec {
     pub notes: Vec<String>,
     /// Every key that was looked at, with what holds of it and where it was given.
     pub settings: Vec<Effective>,
+}
+
+impl LaunchSpec {
+    /// The caller's environment with what the profile says of variables. The devices that the ranks
+    /// see and what preflight judges follow from it.
+    pub fn env_of_ranks<'a>(&self, env: &'a Env) -> Cow<'a, Env> {
+        with_profile(env, &self.env)
+    }
+}
+
+/// The same for any environment and what a profile says of it.
+pub fn with_profile<'a>(env: &'a Env, profile: &BTreeMap<String, ProfileVariable>) -> Cow<'a, Env> {
+    let set = profile.iter().filter(|(_, variable)| !variable.is_kept);
+    let set = set.filter_map(|(name, variable)| Some((name.into(), variable.value.as_ref()?)));
+    let mut set = set.map(|(name, value)| (name, value.into())).peekable();
+    if set.peek().is_none() {
+        return Cow::Borrowed(env);
+    }
+    Cow::Owned(Env(env.0.iter().cloned().chain(set).collect()))
 }

@@ -88,7 +88,7 @@ impl Ranks {
             .stdin(stdin)
             .stdout(stdio(pipes.stdout))
             .stderr(stdio(pipes.stderr));
-        for name in crate::plan::caller_env_to_remove() {
+        for name in plan.removed_env() {
             command.env_remove(name);
         }
         command.envs(plan.rank_env(rank, env));
