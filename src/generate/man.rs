@@ -3,7 +3,7 @@
 //! One page holds every subcommand: a package installs one file, and a reader searches one page.
 //! Who wants a page of one subcommand, as `man nvlaunch-preflight`, gets it with the same words.
 
-use clap::{ArgAction, Command};
+use clap::{Arg, ArgAction, Command};
 use clap_mangen::Man;
 use roff::{Roff, bold, italic, roman};
 
@@ -173,7 +173,7 @@ fn options(page: &Page, has_headings: bool) -> String {
         arg.help(help).help_heading(heading)
     });
     let mut bytes = Vec::new();
-    if Man::new(options_alone(&bare)).render_options_section(&mut bytes).is_err() {
+    if Man::new(options_alone(&bare, page)).render_options_section(&mut bytes).is_err() {
         return String::new();
     }
     let text = String::from_utf8(bytes).unwrap_or_default();
@@ -193,9 +193,16 @@ fn options(page: &Page, has_headings: bool) -> String {
 }
 
 /// clap's generator builds the command again, which may stand once only.
-fn options_alone(command: &Command) -> Command {
+fn options_alone(command: &Command, page: &Page) -> Command {
     let name = command.get_name().to_owned();
-    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set()).cloned();
+    let of_page: Vec<_> = page.options.iter().flat_map(|(_, options)| options).collect();
+    let is_shown = |arg: &&Arg| {
+        let long = arg.get_long().map(|long| format!("--{long}"));
+        long.is_some_and(|long| {
+            of_page.iter().any(|option| option.spelled.split([' ', ',']).any(|word| word == long))
+        })
+    };
+    let shown = command.get_arguments().filter(is_shown).cloned();
     let arguments = shown.map(|arg| match arg.get_action() {
         // These need the whole command.
         ArgAction::Help | ArgAction::Version => arg.action(ArgAction::SetTrue),

@@ -2,7 +2,7 @@
 //!
 //! The words are those of `--help`; the options are clap's definitions. Nothing is laid out here.
 
-use clap::{Arg, Command};
+use clap::{Arg, ArgAction, Command};
 
 use crate::cli;
 
@@ -65,7 +65,7 @@ fn walk(command: &Command, words: &mut Vec<String>, above: Option<&str>, pages: 
 }
 
 fn page(command: &Command, words: Vec<String>, help: &str) -> Page {
-    let options = options(command);
+    let options = options(command, help);
     let is_of_options = |title: &str| options.iter().any(|(heading, _)| heading == title);
     let mut usage = Vec::new();
     let mut blocks = Vec::new();
@@ -91,10 +91,15 @@ fn page(command: &Command, words: Vec<String>, help: &str) -> Page {
     Page { words, about, usage, blocks, options, command: command.clone() }
 }
 
-fn options(command: &Command) -> Vec<(String, Vec<Opt>)> {
+/// The options that the help shows: a command that takes a launch's options too only says so.
+fn options(command: &Command, help: &str) -> Vec<(String, Vec<Opt>)> {
     let mut by_heading: Vec<(String, Vec<Opt>)> = Vec::new();
-    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set() && !arg.is_positional());
-    for arg in shown {
+    let is_shown = |arg: &Arg| {
+        let is_general = matches!(arg.get_action(), ArgAction::Help | ArgAction::Version);
+        let is_said = |long: &str| is_general || help.contains(&format!("--{long}"));
+        !arg.is_hide_set() && arg.get_long().is_some_and(is_said)
+    };
+    for arg in command.get_arguments().filter(|arg| is_shown(arg)) {
         let heading = arg.get_help_heading().unwrap_or("Other");
         let text = arg.get_help().map(ToString::to_string).unwrap_or_default();
         let option = Opt { spelled: spelled(arg), text: super::flowing(&text) };

@@ -88,17 +88,18 @@ fn every_subcommand_has_a_page_and_a_help() {
         let alone = man::render(Some(name));
         assert!(alone.starts_with(&format!(".TH NVLAUNCH-{} 1 ", name.to_uppercase())), "{alone}");
     }
+    let launch = cli::help_text(&[]).expect("the program has a help");
     for page in &pages {
         let words: Vec<_> = page.words.iter().map(String::as_str).collect();
         let help = cli::help_text(&words).expect("every page comes from a help");
         let wide: Vec<_> = help.lines().filter(|line| line.chars().count() > WIDTH).collect();
         assert!(wide.is_empty(), "{}: {wide:?}", page.name());
-        // The definitions that completions follow are those of the help.
-        for option in page.options.iter().flat_map(|(_, options)| options) {
-            let long = option.spelled.split([' ', ',']).find(|word| word.starts_with("--"));
-            let long = long.expect("every option has a long name");
-            let is_everywhere = matches!(long, "--help" | "--version");
-            assert!(is_everywhere || help.contains(long), "{}: {long}", page.name());
+        // The definitions that completions follow are those of the help, its own or the launch's.
+        let longs = page.command.get_arguments().filter(|arg| !arg.is_hide_set());
+        for long in longs.filter_map(clap::Arg::get_long) {
+            let is_general = matches!(long, "help" | "version");
+            let is_said = |help: &str| help.contains(&format!("--{long}"));
+            assert!(is_general || is_said(&help) || is_said(&launch), "{}: {long}", page.name());
         }
     }
 }
@@ -186,10 +187,7 @@ fn the_reference_names_everything() {
         rows.collect::<Vec<_>>().join("\n")
     };
     insta::assert_snapshot!(rows("| `shutdown.timeout"), @r"| `shutdown.timeout` | a time with its unit: 30s, 5m, 1h | `30s` | `--shutdown-timeout` | `NVLAUNCH_SHUTDOWN_TIMEOUT` `PET_SHUTDOWN_TIMEOUT` `TORCH_ELASTIC_SHUTDOWN_TIMEOUT` | from the first request to end until the ranks are killed. |");
-    insta::assert_snapshot!(rows("| `--profile"), @r"
-    | `--profile NAME\|PATH` | Launch profile to start from: its name, its file, or none [default: the one that matches this host, if any] |
-    | `--profile NAME\|PATH` | Launch profile of the job: its name, its file, or none [default: the one that matches this host, if any] |
-    ");
+    insta::assert_snapshot!(rows("| `--max-restarts"), @r"| `--max-restarts N` | Restarts of the whole job after a failure [default: 0] |");
     insta::assert_snapshot!(rows("| `NVL001"), @r"| `NVL001` | `DRIVER_LIB_MISMATCH_NEWER_USERSPACE` | error | the driver's libraries are newer than the module in the kernel |");
     insta::assert_snapshot!(rows("| `6"), @r"
     | `66` | A file that was named cannot be used: the script is missing, a folder, not readable; facts that are none. |

@@ -29,7 +29,14 @@ macro_rules! built_in {
 pub const DEFAULT: &str = "default";
 
 /// All of them, by name.
-pub static ALL: &[BuiltIn] = &[];
+pub static ALL: &[BuiltIn] = &[
+    built_in!("a100-ethernet"),
+    built_in!("cpu-ci"),
+    built_in!("gcu-t20"),
+    built_in!("h100-ib-slurm"),
+    built_in!("h200-kubernetes"),
+    built_in!("workstation"),
+];
 
 /// The defaults, as a file.
 pub static DEFAULTS: BuiltIn = built_in!("default");
