@@ -227,5 +227,9 @@ fn matching() -> Value {
         };
         properties.insert(name.to_owned(), with_text(path, schema));
     }
-    with_text("match", section_of(&properties))
+    let mut schema = section_of(&properties);
+    // One without conditions would be chosen nowhere, or everywhere.
+    schema["type"] = "object".into();
+    schema["minProperties"] = 1.into();
+    with_text("match", schema)
 }

@@ -22,7 +22,7 @@ pub(super) fn hint(typed: &str, section: Option<&str>) -> String {
         return format!("did you mean `{known}`?");
     }
     // `geometry.nproc: 4`
-    if let Some(key) = keys::ALL.iter().find(|key| key.path == name) {
+    if let Some(key) = keys::ALL.iter().find(|key| key.path == name && name.contains('.')) {
         return below(key);
     }
     if let Some(key) = keys::ALL.iter().find(|key| is_called(key, typed, &name)) {
@@ -86,10 +86,8 @@ fn elsewhere(key: &Key, name: &str, section: Option<&str>) -> String {
 }
 
 fn below(key: &Key) -> String {
-    match key.parts() {
-        (Some(section), name) => format!("write `{name}` below `{section}`"),
-        (None, name) => format!("did you mean `{name}`?"),
-    }
+    let (section, name) = key.parts();
+    format!("write `{name}` below `{}`", section.unwrap_or_default())
 }
 
 /// `NCCL_DEBUG`

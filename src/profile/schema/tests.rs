@@ -68,6 +68,9 @@ fn holds(schema: &Json, keyword: &str, wanted: &Json, value: &Json) -> bool {
                 schema => accepts(schema, of),
             })
         }),
+        "minProperties" => value
+            .as_object()
+            .is_none_or(|map| wanted.as_u64().is_some_and(|least| map.len() as u64 >= least)),
         "propertyNames" => value
             .as_object()
             .is_none_or(|map| map.keys().all(|name| accepts(wanted, &Json::from(name.as_str())))),
@@ -125,7 +128,6 @@ const SAME: &[&str] = &[
     "",
     "geometry:",
     "geometry: {}",
-    "match:",
     "env:",
     "preflight: {severity: }",
     "description: 8",
@@ -180,6 +182,8 @@ const SAME: &[&str] = &[
     "description: [a]",
     "description:",
     "extends: {name: x}",
+    "match:",
+    "match: {}",
     "match: gpu",
     "match: {host: a}",
     "match: {hostname: {a: b}}",
