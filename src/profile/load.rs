@@ -317,5 +317,5 @@ fn read(name: &str, at: At) -> Result<Link, ProfileError> {
             (source::parse(&source)?, source, PathBuf::from(profile.name))
         }
     };
-    Ok(Link { name, at, file: source.name, document, id })
+    Ok(Link { name, at, file: source.name, text: source.text, document, id })
 }
