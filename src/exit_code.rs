@@ -11,7 +11,7 @@ pub const DIFFERS: u8 = 1;
 /// The command line (or a `PET_*` variable) cannot be understood.
 pub const USAGE: u8 = 2;
 /// A file that was named cannot be used: the script is missing, a folder, not readable; facts that
-/// are none.
+/// are none; a profile that nobody has.
 pub const NO_INPUT: u8 = 66;
 /// Something the launch needs is not here: the interpreter, a GPU that `--nproc gpu` asks for.
 /// Preflight refuses the machine: no rank was started; the same from `nvlaunch preflight`.
@@ -20,7 +20,7 @@ pub const UNAVAILABLE: u8 = 69;
 pub const INTERNAL: u8 = 70;
 /// The system refused: a limit on files or processes, no `/proc`.
 pub const OS: u8 = 71;
-/// A file or folder cannot be made: log folder, run folder, report, facts.
+/// A file or folder cannot be made: log folder, run folder, report, facts, profile.
 pub const CANNOT_CREATE: u8 = 73;
 /// A process could not be ended (uninterruptible sleep); it is named in the report.
 pub const STUCK: u8 = 75;

@@ -31,7 +31,7 @@ pub(super) fn files(
 /// Does what was asked for; the exit code.
 pub(super) fn profile(command: &ProfileCommand, env: &Env) -> Result<u8, BoxError> {
     match command {
-        ProfileCommand::List(args) => list(args, env),
+        ProfileCommand::List(args) => Ok(list(args, env)),
         ProfileCommand::Show(args) => show(args, env),
         ProfileCommand::Lint(args) => profile_lint::lint(args),
         ProfileCommand::Schema => profile_schema::schema(),
@@ -39,7 +39,7 @@ pub(super) fn profile(command: &ProfileCommand, env: &Env) -> Result<u8, BoxErro
     }
 }
 
-fn list(args: &ListArgs, env: &Env) -> Result<u8, BoxError> {
+fn list(args: &ListArgs, env: &Env) -> u8 {
     let root = settings::sysroot(args.sysroot.as_ref(), env);
     let around = Around { root: &root, cwd: Path::new(""), env, is_matched: true };
     let (found, notes) = Places::new(&root, around.cwd, env).all();
@@ -47,7 +47,7 @@ fn list(args: &ListArgs, env: &Env) -> Result<u8, BoxError> {
     let variable = env.get_nonempty(env_vars::PROFILE).map(OsStr::to_string_lossy);
     let printed = output::print(&listing::render(&candidates, variable.as_deref()));
     say(&notes);
-    Ok(printed)
+    printed
 }
 
 fn show(args: &ShowArgs, env: &Env) -> Result<u8, BoxError> {
@@ -62,7 +62,7 @@ fn show(args: &ShowArgs, env: &Env) -> Result<u8, BoxError> {
     let mut chain = Vec::new();
     if asked != builtin::DEFAULT {
         let link = load::named(asked, "profile show", &places, Path::new(""))?;
-        description = link.document.description.clone();
+        description.clone_from(&link.document.description);
         chain = load::whole(link, &places)?;
     }
     load::join(&mut files, &chain, String::new());

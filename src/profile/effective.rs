@@ -107,10 +107,10 @@ fn value(key: &Key, text: &str) -> String {
 /// A text as one scalar on one line: as it is where YAML reads it so, else in quotation marks, in
 /// which JSON is YAML too.
 pub fn quoted(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ' ');
     let is_null = matches!(text.to_ascii_lowercase().as_str(), "" | "null");
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/');
-    if starts_well && !is_null && text.chars().all(is_plain) {
+    if starts_well && !text.ends_with(' ') && !is_null && text.chars().all(is_plain) {
         return text.to_owned();
     }
     let mut quoted = String::with_capacity(text.len() + 2);

@@ -122,7 +122,10 @@ fn geometry(text: &mut String, judgement: &Judgement, devices: &str, count: u32)
 fn backend(text: &mut String, judgement: &Judgement) {
     text.push('\n');
     let backend = &judgement.backend;
-    comment(text, "", &format!("{}; auto chooses again for each launch.", backend.reason));
+    let mut reason = backend.reason.chars();
+    let first = reason.next().map(|letter| letter.to_uppercase()).into_iter().flatten();
+    let reason: String = first.chain(reason).collect();
+    comment(text, "", &format!("{reason}; auto chooses again for each launch."));
     let _ = writeln!(text, "backend: {}", quoted(&backend.name));
 }
 
