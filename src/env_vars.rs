@@ -62,7 +62,11 @@ pub const HIP_VISIBLE_DEVICES: &str = "HIP_VISIBLE_DEVICES";
 /// Read: the GPUs that `ROCm` leaves to HIP.
 pub const ROCR_VISIBLE_DEVICES: &str = "ROCR_VISIBLE_DEVICES";
 
-/// Set to 1 for each rank where it is unset and there are several ranks.
+/// Read: whether CUDA numbers GPUs by PCI address (`PCI_BUS_ID`) or the fastest first.
+pub const CUDA_DEVICE_ORDER: &str = "CUDA_DEVICE_ORDER";
+
+/// Set for each rank where it is unset: its share of the cores where there are several ranks, the
+/// quota of the control group where that is less than the CPUs a rank sees.
 pub const OMP_NUM_THREADS: &str = "OMP_NUM_THREADS";
 /// Set to 1 for each rank where it is unset.
 pub const NCCL_ASYNC_ERROR_HANDLING: &str = "TORCH_NCCL_ASYNC_ERROR_HANDLING";

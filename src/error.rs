@@ -3,6 +3,7 @@
 //! Each module has its own error type that states its own layer only. This module joins them,
 //! adds nothing to the text, and knows each one's hint and exit code.
 
+use crate::diagnose::secrets::scrub;
 use crate::exit_code;
 
 /// What a module's error says besides its text.
@@ -44,7 +45,8 @@ pub fn render(error: &dyn Explain) -> String {
         text.push_str(&hint);
     }
     text.push('\n');
-    text
+    // What was typed in the wrong place is shown in the message.
+    scrub(&text)
 }
 
 /// A failure of nvlaunch itself that no user input explains.

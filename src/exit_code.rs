@@ -7,14 +7,16 @@
 /// Every rank ended with 0. `nvlaunch preflight`: a launch would start, also where something is lost.
 pub const OK: u8 = 0;
 /// `nvlaunch replay`: the recorded decisions are not the ones this program takes.
+/// `nvlaunch plan --diff`: the plan is not the one of the file.
 pub const DIFFERS: u8 = 1;
 /// The command line (or a `PET_*` variable) cannot be understood.
 pub const USAGE: u8 = 2;
-/// A file that was named cannot be used: the script is missing, a folder, not readable; facts that
-/// are none; a profile that nobody has.
+/// A file that was named cannot be used: the script is missing, a folder, not readable; facts or a
+/// plan that are none; a profile that nobody has.
 pub const NO_INPUT: u8 = 66;
 /// Something the launch needs is not here: the interpreter, a GPU that `--nproc gpu` asks for.
-/// Preflight refuses the machine: no rank was started; the same from `nvlaunch preflight`.
+/// Preflight refuses the machine: no rank was started; the same from `nvlaunch preflight` and
+/// `nvlaunch plan`.
 pub const UNAVAILABLE: u8 = 69;
 /// An error in nvlaunch itself.
 pub const INTERNAL: u8 = 70;

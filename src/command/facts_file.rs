@@ -1,10 +1,9 @@
 //! `--facts FILE` and `--facts-out FILE`: facts that travel.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::in_file::{self, InFileError};
 use super::out_file;
 use crate::error::Explain;
 use crate::exit_code;
@@ -60,20 +59,15 @@ impl Explain for FactsFileError {
 
 /// Reads the facts of a machine from a file.
 pub(super) fn read(path: &Path) -> Result<HostFacts, FactsFileError> {
-    let path = || path.to_owned();
-    let error = |source| FactsFileError::Read { path: path(), source };
-    // A pipe without a writer would be waited for.
-    let flags = nix::libc::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path()).map_err(error)?;
-    if !file.metadata().map_err(error)?.is_file() {
-        return Err(FactsFileError::NotAFile { path: path() });
+    let path = path.to_owned();
+    match in_file::read(&path, LIMIT) {
+        Ok(bytes) => {
+            document::read_facts(&bytes).map_err(|source| FactsFileError::Facts { path, source })
+        }
+        Err(InFileError::Read(source)) => Err(FactsFileError::Read { path, source }),
+        Err(InFileError::NotAFile) => Err(FactsFileError::NotAFile { path }),
+        Err(InFileError::TooLarge) => Err(FactsFileError::TooLarge { path }),
     }
-    let mut bytes = Vec::new();
-    file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(error)?;
-    if bytes.len() as u64 > LIMIT {
-        return Err(FactsFileError::TooLarge { path: path() });
-    }
-    document::read_facts(&bytes).map_err(|source| FactsFileError::Facts { path: path(), source })
 }
 
 /// Whether the facts could be written; asked before they are read.

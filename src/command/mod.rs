@@ -4,6 +4,7 @@
 mod explain;
 mod facts_file;
 mod folder;
+mod in_file;
 mod out_file;
 mod output;
 mod plan;

@@ -243,5 +243,5 @@ fn interpreter(
 /// The ranks that `--nproc` would be on this machine.
 fn count(nproc: &ProcCount, root: &Path, env: &Env) -> Result<u32, PlanError> {
     let cpus = limits::allowed_cpus(root).map_or(1, |cpus| cpus.len());
-    plan::count_of(nproc, false, cpus, &devices::probe(root, env))
+    plan::count_of(nproc, false, cpus, &devices::probe(root, env, devices::Looked::Counted))
 }

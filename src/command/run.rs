@@ -17,7 +17,7 @@ use crate::diagnose::exit::Exit;
 use crate::diagnose::oom::{self, Oom, OomWatch};
 use crate::error::{BoxError, Explain};
 use crate::exit_code;
-use crate::host::{self, process::Dispositions};
+use crate::host::{self, depth::Depth, process::Dispositions};
 use crate::logs::{ConsoleConfig, LogConfig, Logs, Losses, RankLabel};
 use crate::plan::{self, Plan};
 use crate::report::{self, Report, text};
@@ -91,7 +91,7 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     if spec.dry_run {
         return super::plan::show(&spec, env, &PlanOutput::default());
     }
-    let facts = host::gather(Path::new("/"), env, &spec)?;
+    let facts = host::gather(Path::new("/"), env, &spec, Depth::Launch)?;
     plan::check(&spec, &facts)?;
     let preflight = preflight::before_launch(&spec, &facts, env)?;
     let said = preflight.as_ref().and_then(|preflight| preflight.said(&spec));

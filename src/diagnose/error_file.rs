@@ -11,6 +11,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::secrets::scrub;
+
 /// More than this of an error file is not read.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -33,11 +35,11 @@ pub fn read(path: &Path) -> Option<(ScriptError, Value)> {
 
 fn parse(value: &Value) -> Option<ScriptError> {
     match value.get("message")? {
-        Value::String(message) => Some(ScriptError { message: message.clone(), traceback: None }),
+        Value::String(message) => Some(ScriptError { message: scrub(message), traceback: None }),
         Value::Object(inner) => {
-            let message = inner.get("message")?.as_str()?.to_owned();
+            let message = scrub(inner.get("message")?.as_str()?);
             let traceback = inner.get("extraInfo").and_then(|info| info.get("py_callstack"));
-            let traceback = traceback.and_then(Value::as_str).map(str::to_owned);
+            let traceback = traceback.and_then(Value::as_str).map(scrub);
             Some(ScriptError { message, traceback })
         }
         _ => None,

@@ -244,6 +244,8 @@ fn without_pairs(text: &str) -> Cow<'_, str> {
         let stops = |c: char| c.is_whitespace() || matches!(c, '&' | ',' | ';' | ')' | '}' | ']');
         let length = match quote {
             Some(quote) => value.find(quote).unwrap_or(value.len()),
+            // A map that holds it: `HF_TOKEN: {value: …, why: …}`.
+            None if value.starts_with('{') => value.find('}').map_or(value.len(), |end| end + 1),
             None => {
                 // The kind of the secret stands before it.
                 let kinds = ["Bearer ", "Basic ", "Token ", "bearer ", "basic ", "token "];
@@ -374,6 +376,7 @@ mod tests {
             ("/a/token:/b", "/a/token:/b"),
             ("cpu:gloo,cuda:nccl", "cpu:gloo,cuda:nccl"),
             ("-----BEGIN PRIVATE KEY-----\nabc", "***"),
+            ("  HF_TOKEN: {value: abc, wyh: x}\n  A: 1", "  HF_TOKEN: ***\n  A: 1"),
             ("password: 'a b', user: c", "password: '***', user: c"),
         ] {
             assert_eq!(scrub(text), shown);

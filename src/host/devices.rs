@@ -1,47 +1,77 @@
 //! Which accelerators there are, by device nodes and the kernel's lists alone.
 //!
-//! [`probe`] reads, [`Devices::count`] and [`Visible::of`] decide. A vendor's library is never
+//! [`probe`] reads, [`Devices::seen`] and [`Visible::of`] decide. A vendor's library is never
 //! asked: it can hang, and starting it costs more than the launch.
 //!
 //! - D1: a GPU is an NVIDIA or AMD one, as for torchrun, whose `cuda` is either.
 //! - D2: every other vendor is a row of [`vendors::ALL`], counted by its nodes.
 //! - D3: variables such as `CUDA_VISIBLE_DEVICES` are read as the vendor's runtime does: the list
 //!   ends at the first entry that is no device; one device twice is no device at all.
+//! - D4: the order of a list is the order of the vendor's runtime, as far as the kernel tells it;
+//!   what rests on which source stands at [`probe`] and in [`places`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::vendors::{self, NodeRule, Vendor};
-use super::{files, sysfs};
+use super::{files, places, sysfs};
 use crate::env_vars;
 use crate::settings::env::Env;
 
-/// A GPU of the machine.
+/// A device of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gpu {
     /// Its PCI address in sysfs' form, `0000:dc:00.0`, where known.
     pub pci: Option<String>,
     /// Its id, `GPU-…`, where the kernel tells it.
     pub uuid: Option<String>,
+    /// Its model, where the kernel tells it.
+    pub model: Option<String>,
+    /// Its NUMA node, where somebody looked and the kernel tells it.
+    pub numa_node: Option<u32>,
+}
+
+/// How much was read of the devices.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Looked {
+    /// Nobody looked.
+    #[default]
+    No,
+    /// Which there are.
+    Counted,
+    /// Where they are, too: PCI addresses and NUMA nodes.
+    Placed,
 }
 
 /// The accelerators of the machine and the variables that choose among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Devices {
+    /// How much was read.
+    pub looked: Looked,
     /// NVIDIA's, in the order of their PCI addresses.
     pub nvidia: Vec<Gpu>,
     /// AMD's, in the kernel's order.
     pub amd: Vec<Gpu>,
-    /// How many of each other vendor that has some, by its name, after their variable.
-    pub others: BTreeMap<&'static str, u32>,
+    /// Those of each other vendor that has some, by its name, in the order of its runtime.
+    pub others: BTreeMap<&'static str, Vec<Gpu>>,
     /// How many of Intel's are more than the processor's own graphics.
     pub discrete_xpu: u32,
-    /// `CUDA_VISIBLE_DEVICES`
-    pub cuda_visible: Option<String>,
-    /// `HIP_VISIBLE_DEVICES`
-    pub hip_visible: Option<String>,
-    /// `ROCR_VISIBLE_DEVICES`
-    pub rocr_visible: Option<String>,
+    /// The visible-devices variables of every vendor that are set, and `CUDA_DEVICE_ORDER`.
+    pub variables: BTreeMap<&'static str, String>,
+}
+
+/// What the variables leave of a vendor's devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// All of them.
+    pub all: &'a [Gpu],
+    /// Those that are visible.
+    pub visible: Visible,
+    /// The variables that narrowed the choice, the one that is applied first first.
+    pub by: Vec<&'static str>,
+    /// A variable that chooses in the vendor's own terms, which are not read: which of the devices
+    /// are visible is not known.
+    pub unread: Option<&'static str>,
 }
 
 /// A device that a variable leaves visible.
@@ -97,89 +127,151 @@ impl Visible {
 }
 
 impl Devices {
-    /// The visible GPUs and the list they are of: NVIDIA's, or AMD's where there is none.
-    pub fn gpus(&self) -> (&[Gpu], Visible) {
-        let nvidia = Visible::of(self.cuda_visible.as_deref(), &self.nvidia);
-        if !nvidia.0.is_empty() || self.amd.is_empty() {
-            return (&self.nvidia, nvidia);
+    /// The visible devices of a vendor.
+    pub fn seen(&self, vendor: &Vendor) -> Seen<'_> {
+        if vendor.name == "rocm" {
+            return self.seen_amd();
         }
-        (&self.amd, self.visible_amd())
+        let all = self.all(vendor);
+        let mut set = vendor.visible.iter().filter(|rule| self.variables.contains_key(rule.name));
+        match set.clone().find(|rule| rule.is_list) {
+            Some(rule) => Seen {
+                all,
+                visible: Visible::of(self.variable(rule.name), all),
+                by: vec![rule.name],
+                unread: None,
+            },
+            None => Seen {
+                all,
+                visible: Visible::of(None, all),
+                by: Vec::new(),
+                unread: set
+                    .find(|rule| !self.variables[rule.name].is_empty())
+                    .map(|rule| rule.name),
+            },
+        }
     }
 
-    fn visible_amd(&self) -> Visible {
-        // The ROCR variable is applied first, below HIP; HIP's indices count what that leaves.
-        let left: Vec<Gpu> = match Visible::of(self.rocr_visible.as_deref(), &self.amd) {
-            Visible(chosen) if self.rocr_visible.is_some() => {
-                chosen.iter().map(|_| Gpu::default()).collect()
-            }
-            _ => self.amd.clone(),
-        };
-        let hip = self.hip_visible.as_deref().or(self.cuda_visible.as_deref());
-        let visible = Visible::of(hip, &left);
-        if self.rocr_visible.is_none() {
-            return visible;
+    fn all(&self, vendor: &Vendor) -> &[Gpu] {
+        match vendor.name {
+            "cuda" => &self.nvidia,
+            "rocm" => &self.amd,
+            name => self.others.get(name).map_or(&[], Vec::as_slice),
         }
-        let outer = Visible::of(self.rocr_visible.as_deref(), &self.amd);
-        let chosen = visible.0.into_iter().map(|device| match device {
+    }
+
+    fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+
+    fn seen_amd(&self) -> Seen<'_> {
+        let hip = [env_vars::HIP_VISIBLE_DEVICES, env_vars::CUDA_VISIBLE_DEVICES];
+        let hip = hip.into_iter().find(|name| self.variables.contains_key(name));
+        let Some(rocr) = self.variable(env_vars::ROCR_VISIBLE_DEVICES) else {
+            let visible = Visible::of(hip.and_then(|name| self.variable(name)), &self.amd);
+            return Seen { all: &self.amd, visible, by: hip.into_iter().collect(), unread: None };
+        };
+        // The ROCR variable is applied first, below HIP; HIP's indices count what that leaves.
+        let outer = Visible::of(Some(rocr), &self.amd);
+        let left = vec![Gpu::default(); outer.0.len()];
+        let inner = Visible::of(hip.and_then(|name| self.variable(name)), &left);
+        let chosen = inner.0.into_iter().map(|device| match device {
             Chosen::Index(index) => outer.0[index].clone(),
             id @ Chosen::Id(_) => id,
         });
-        Visible(chosen.collect())
+        let visible = Visible(chosen.collect());
+        let by = std::iter::once(env_vars::ROCR_VISIBLE_DEVICES).chain(hip).collect();
+        Seen { all: &self.amd, visible, by, unread: None }
+    }
+
+    /// The vendor whose devices a GPU is: NVIDIA, or AMD where there is nothing of NVIDIA's to see.
+    fn gpu_vendor(&self) -> &'static Vendor {
+        let row = |name| vendors::find(name).expect("the table has NVIDIA and AMD");
+        let cuda = row("cuda");
+        if self.amd.is_empty() || !self.seen(cuda).visible.0.is_empty() {
+            cuda
+        } else {
+            row("rocm")
+        }
     }
 
     /// How many GPUs the ranks can have.
     pub fn gpu_count(&self, separate: bool) -> u32 {
-        self.gpus().1.count(separate)
+        self.seen(self.gpu_vendor()).visible.count(separate)
+    }
+
+    /// The vendor of the GPUs, where one is visible.
+    pub fn gpu(&self) -> Option<&'static Vendor> {
+        let vendor = self.gpu_vendor();
+        (!self.seen(vendor).visible.0.is_empty()).then_some(vendor)
     }
 
     /// How many devices of the vendor called `name`; `None` is an unknown name.
     pub fn count(&self, name: &str) -> Option<u32> {
-        let vendor = vendors::find(name)?;
-        Some(match vendor.name {
-            "cuda" => Visible::of(self.cuda_visible.as_deref(), &self.nvidia).count(true),
-            "rocm" => self.visible_amd().count(true),
-            name => self.others.get(name).copied().unwrap_or(0),
-        })
+        Some(self.seen(vendors::find(name)?).visible.count(true))
     }
 
-    /// How many accelerators `auto` finds: GPUs, else the first vendor's that has some. The
+    /// The vendor whose devices `auto` finds: that of the GPUs, else the first that has some. The
     /// processor's own graphics is none, though `xpu` counts it.
-    pub fn auto_count(&self, separate: bool) -> u32 {
-        let of_vendor = |name: &str| match name {
-            "xpu" => self.discrete_xpu,
-            _ => self.others.get(name).copied().unwrap_or(0),
+    pub fn auto(&self) -> Option<&'static Vendor> {
+        let is_there = |vendor: &&Vendor| match vendor.name {
+            "xpu" => self.discrete_xpu > 0,
+            // What is not a GPU to see by now is none.
+            "cuda" | "rocm" => false,
+            _ => !self.seen(vendor).visible.0.is_empty(),
         };
-        let gpus = std::iter::once(self.gpu_count(separate));
-        gpus.chain(vendors::names().map(of_vendor)).find(|count| *count > 0).unwrap_or(0)
+        self.gpu().or_else(|| vendors::ALL.iter().find(is_there))
+    }
+
+    /// How many accelerators `auto` finds.
+    pub fn auto_count(&self, separate: bool) -> u32 {
+        match self.auto() {
+            Some(vendor) if vendor.name == "xpu" => self.discrete_xpu,
+            Some(vendor) if matches!(vendor.name, "cuda" | "rocm") => self.gpu_count(separate),
+            Some(vendor) => self.seen(vendor).visible.count(true),
+            None => 0,
+        }
     }
 }
 
-/// Reads the device nodes and the kernel's lists below `root`. What cannot be read is not there.
-pub fn probe(root: &Path, env: &Env) -> Devices {
+/// Reads the device nodes and the kernel's lists below `root`; with `depth` [`Looked::Placed`] the
+/// PCI bus too. What cannot be read is not there.
+///
+/// The order is that of the runtime:
+/// - NVIDIA: PCI addresses, which is `CUDA_DEVICE_ORDER=PCI_BUS_ID`. Without that variable CUDA
+///   puts faster GPUs first, which is the same where all are of one model.
+/// - AMD: the nodes of the kernel's compute topology, which `ROCm` goes through in this order.
+/// - Intel: render nodes, the processor's own graphics last, as Level Zero has them.
+/// - Gaudi: the numbers of the modules on the board, which are `LOCAL_RANK`s to Habana's runtime.
+/// - All others: the numbers of the device nodes. That these are the runtime's numbers is what
+///   the vendors' container toolkits rely on, too.
+pub fn probe(root: &Path, env: &Env, depth: Looked) -> Devices {
     let text = |name| env.get(name).map(|value| value.to_string_lossy().into_owned());
     let nodes = Nodes::list(root);
-    let count = |vendor: &'static Vendor| {
-        let all = nodes.of(vendor);
-        let mut lists = vendor.visible.iter().filter(|variable| variable.is_list);
-        let count = match lists.find_map(|variable| text(variable.name)) {
-            Some(list) => Visible::of(Some(&list), &vec![Gpu::default(); all.len()]).count(true),
-            None => u32::try_from(all.len()).unwrap_or(u32::MAX),
-        };
-        (count > 0).then_some((vendor.name, count))
-    };
-    Devices {
+    let mut devices = Devices {
+        looked: depth,
         nvidia: nvidia(root),
         amd: amd(root),
         others: vendors::ALL
             .iter()
             .filter(|vendor| !matches!(vendor.name, "cuda" | "rocm"))
-            .filter_map(count)
+            .map(|vendor| (vendor, nodes.of(vendor)))
+            .filter(|(_, nodes)| !nodes.is_empty())
+            .map(|(vendor, nodes)| (vendor.name, vec![Gpu::default(); nodes.len()]))
             .collect(),
         discrete_xpu: discrete_xpu(&nodes),
-        cuda_visible: text(env_vars::CUDA_VISIBLE_DEVICES),
-        hip_visible: text(env_vars::HIP_VISIBLE_DEVICES),
-        rocr_visible: text(env_vars::ROCR_VISIBLE_DEVICES),
+        variables: variable_names().filter_map(|name| Some((name, text(name)?))).collect(),
+    };
+    if depth == Looked::Placed {
+        places::fill_in(root, &nodes, &mut devices);
     }
+    devices
+}
+
+/// The variables that choose among devices, of every vendor.
+pub fn variable_names() -> impl Iterator<Item = &'static str> {
+    let visible = vendors::ALL.iter().flat_map(|vendor| vendor.visible).map(|rule| rule.name);
+    visible.chain([env_vars::CUDA_DEVICE_ORDER])
 }
 
 /// The driver's list, less the GPUs whose device node is not there (a container that was given
@@ -199,7 +291,8 @@ fn nvidia(root: &Path) -> Vec<Gpu> {
         }
         // Until a GPU is first used the driver prints question marks.
         let uuid = field("GPU UUID").filter(|uuid| !uuid.contains('?')).map(str::to_owned);
-        gpus.push(Gpu { pci: Some(pci.to_lowercase()), uuid });
+        let model = field("Model").map(str::to_owned);
+        gpus.push(Gpu { pci: Some(pci.to_lowercase()), uuid, model, numa_node: None });
     }
     gpus.sort_by(|a, b| a.pci.cmp(&b.pci));
     if gpus.is_empty() { vec![Gpu::default(); minors.len()] } else { gpus }
@@ -233,7 +326,7 @@ fn amd(root: &Path) -> Vec<Gpu> {
                 location & 7
             )
         });
-        gpus.push(Gpu { pci, uuid: None });
+        gpus.push(Gpu { pci, ..Gpu::default() });
     }
     gpus
 }

@@ -7,6 +7,7 @@
 pub mod activity;
 pub mod addresses;
 pub mod container;
+pub mod cores;
 pub mod depth;
 pub mod devices;
 pub mod elf;
@@ -20,8 +21,10 @@ pub mod network;
 pub mod nvidia;
 pub mod packages;
 pub mod pci;
+pub mod places;
 pub mod process;
 pub mod python;
+pub mod quota;
 pub mod resources;
 pub mod sockets;
 pub mod survey;
@@ -44,7 +47,10 @@ use crate::env_vars;
 use crate::error::Explain;
 use crate::exit_code;
 use crate::settings::env::Env;
-use crate::settings::spec::{LaunchSpec, ProcCount, StoreHost};
+use crate::settings::spec::{LaunchSpec, NumaBinding, OmpThreads, ProcCount, StoreHost};
+
+use depth::Depth;
+use devices::Looked;
 
 /// What is true of this machine, as far as the launch depends on it.
 #[derive(Debug, Clone, Default)]
@@ -55,8 +61,14 @@ pub struct Facts {
     pub cpus: BTreeSet<u32>,
     /// Accelerators, when the number of ranks or their placement follows from them.
     pub devices: devices::Devices,
-    /// CPUs, caches and NUMA nodes, when the ranks are bound to them.
+    /// CPUs, caches and NUMA nodes, when the ranks are bound to them or everything is read.
     pub topology: Option<topology::Topology>,
+    /// The physical cores of `cpus`, when the number of threads may follow from them; `None` is not
+    /// known.
+    pub cores: Option<u32>,
+    /// The CPU time that the control groups leave, when the number of threads may follow from it;
+    /// `None` is no limit.
+    pub quota: Option<quota::Quota>,
     /// The program that each rank executes: the interpreter, or the program itself.
     pub program: target::ProgramFact,
     /// The script, where one is run.
@@ -134,24 +146,42 @@ impl Explain for HostError {
     }
 }
 
-/// Reads what `spec` needs to know. `root` is `/`; tests hand in another folder.
-pub fn gather(root: &Path, env: &Env, spec: &LaunchSpec) -> Result<Facts, HostError> {
-    let needs_devices = spec.numa_binding.is_some()
-        || matches!(spec.nproc, ProcCount::Auto | ProcCount::Gpu | ProcCount::Device(_));
-    let has_proc = root.join("proc/self/status").exists();
-    let ranks_env = &*spec.env_of_ranks(env);
-    let devices =
-        if needs_devices { devices::probe(root, ranks_env) } else { devices::Devices::default() };
-    let topology = match spec.numa_binding {
-        Some(_) => Some(topology::read(root, &devices)?),
-        None => None,
+/// Reads what `spec` needs to know; with [`Depth::Full`] the place of everything too. `root` is
+/// `/`; tests hand in another folder.
+pub fn gather(root: &Path, env: &Env, spec: &LaunchSpec, depth: Depth) -> Result<Facts, HostError> {
+    let is_counted = matches!(spec.nproc, ProcCount::Auto | ProcCount::Gpu | ProcCount::Device(_));
+    let devices = if spec.numa_binding.is_some() || depth == Depth::Full {
+        devices::probe(root, env, Looked::Placed)
+    } else if is_counted {
+        devices::probe(root, env, Looked::Counted)
+    } else {
+        devices::Devices::default()
     };
+    let has_proc = root.join("proc/self/status").exists();
+    let with_caches = spec.numa_binding == Some(NumaBinding::CoreComplex);
+    let topology = match (spec.numa_binding, depth) {
+        (Some(_), _) => Some(topology::read(root, with_caches)?),
+        // What nobody binds to may be unknown.
+        (None, Depth::Full) => topology::read(root, with_caches).ok(),
+        (None, Depth::Launch) => None,
+    };
+    let cpus = if has_proc { limits::allowed_cpus(root)? } else { BTreeSet::new() };
+    let needs_threads = depth == Depth::Full || chooses_threads(env, spec);
+    let is_one = spec.nproc == ProcCount::Count(1);
     let var = |name| env.get(name).map(OsString::from);
     // The profile may say which devices the ranks see.
+    let ranks_env = spec.env_of_ranks(env);
     let visible = |name| ranks_env.get(name).map(OsString::from);
     Ok(Facts {
         has_proc,
-        cpus: if has_proc { limits::allowed_cpus(root)? } else { BTreeSet::new() },
+        // One rank alone has all cores, whatever their number.
+        cores: if needs_threads && !(is_one && depth == Depth::Launch) {
+            cores::count(root, &cpus)
+        } else {
+            None
+        },
+        quota: if needs_threads { quota::read(root) } else { None },
+        cpus,
         devices,
         topology,
         program: target::program(root, env, spec),
@@ -172,6 +202,12 @@ pub fn gather(root: &Path, env: &Env, spec: &LaunchSpec) -> Result<Facts, HostEr
             variables: variables::of_caller(env, |name| spec.env.contains_key(name)),
         },
     })
+}
+
+/// Whether the number of a rank's threads is nvlaunch's to choose.
+fn chooses_threads(env: &Env, spec: &LaunchSpec) -> bool {
+    let name = env_vars::OMP_NUM_THREADS;
+    spec.omp_threads == OmpThreads::Auto && env.get(name).is_none() && !spec.env.contains_key(name)
 }
 
 /// The text of a file of the kernel.

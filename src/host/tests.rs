@@ -3,7 +3,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use tempfile::TempDir;
 
-use super::devices::{Chosen, Gpu, Visible, probe};
+use super::devices::{Chosen, Gpu, Looked, Visible, probe};
 use super::target::{AskedBy, ProgramFact, ScriptFact};
 use super::*;
 use crate::settings::spec::Target;
@@ -69,10 +69,15 @@ fn nvidia(count: u32) -> Root {
 
 #[test]
 fn nvidia_gpus() {
-    let count = |root: &Root| probe(root.path(), &env(&[])).gpu_count(false);
+    let count = |root: &Root| probe(root.path(), &env(&[]), Looked::Counted).gpu_count(false);
     let root = nvidia(4);
-    let devices = probe(root.path(), &env(&[]));
-    let first = Gpu { pci: Some("0000:06:00.0".into()), uuid: Some("GPU-3a".into()) };
+    let devices = probe(root.path(), &env(&[]), Looked::Counted);
+    let first = Gpu {
+        pci: Some("0000:06:00.0".into()),
+        uuid: Some("GPU-3a".into()),
+        model: Some("NVIDIA H200".into()),
+        numa_node: None,
+    };
     assert_eq!(devices.nvidia.first(), Some(&first));
     assert_eq!(devices.gpu_count(false), 4);
     // A container that was given two of them.
@@ -91,7 +96,7 @@ fn nvidia_gpus() {
 #[test]
 fn visible_devices_are_read_as_cuda_does() {
     let gpus: Vec<Gpu> = ["GPU-aa", "GPU-ab", "GPU-b", "GPU-c"]
-        .map(|uuid| Gpu { pci: None, uuid: Some(uuid.to_owned()) })
+        .map(|uuid| Gpu { uuid: Some(uuid.to_owned()), ..Gpu::default() })
         .into();
     let indices = |list: Option<&str>| -> Vec<usize> {
         let index = |chosen: &Chosen| match chosen {
@@ -145,7 +150,7 @@ fn amd(env: &Env) -> devices::Devices {
         (&format!("{folder}/2/properties"), &node(304, 0xd908)),
         (&format!("{folder}/10/properties"), &node(304, 0xe500)),
     ]);
-    probe(root.path(), env)
+    probe(root.path(), env, Looked::Counted)
 }
 
 #[test]
@@ -154,7 +159,9 @@ fn amd_gpus() {
     assert_eq!(devices.gpu_count(false), 3);
     let addresses: Vec<_> = devices.amd.iter().map(|gpu| gpu.pci.as_deref()).collect();
     assert_eq!(addresses, [Some("0000:c5:00.0"), Some("0000:d9:01.0"), Some("0000:e5:00.0")]);
-    let visible = |pairs: &[(&str, &str)]| amd(&env(pairs)).gpus().1;
+    let visible = |pairs: &[(&str, &str)]| {
+        amd(&env(pairs)).seen(vendors::find("rocm").expect("a row")).visible
+    };
     let index = |indices: &[usize]| Visible(indices.iter().copied().map(Chosen::Index).collect());
     assert_eq!(visible(&[("HIP_VISIBLE_DEVICES", "2,0")]), index(&[2, 0]));
     assert_eq!(visible(&[("CUDA_VISIBLE_DEVICES", "1")]), index(&[1]));
@@ -187,7 +194,7 @@ fn other_vendors() {
     let own_graphics = root.path().join("sys/class/drm/renderD128");
     fs::create_dir_all(&own_graphics).expect("a folder can be made");
     symlink("../../../devices/0000:00:02.0", own_graphics.join("device")).expect("a link");
-    let devices = probe(root.path(), &env(&[]));
+    let devices = probe(root.path(), &env(&[]), Looked::Counted);
     let count = |name| devices.count(name);
     assert_eq!((count("xpu"), devices.discrete_xpu), (Some(2), 1));
     assert_eq!((count("npu"), count("gcu"), count("hpu")), (Some(2), Some(1), Some(0)));
@@ -211,7 +218,7 @@ fn other_vendors() {
         ("dev/dri/renderD128", ""),
         ("sys/class/drm/renderD128/device/vendor", "0x9999\n"),
     ]);
-    let devices = probe(more.path(), &env(&[("CUDA_VISIBLE_DEVICES", "1")]));
+    let devices = probe(more.path(), &env(&[("CUDA_VISIBLE_DEVICES", "1")]), Looked::Counted);
     for (name, count) in [
         ("cuda", 1),
         ("rocm", 0),
@@ -226,13 +233,13 @@ fn other_vendors() {
     ] {
         assert_eq!(devices.count(name), Some(count), "{name}");
     }
-    let devices = probe(more.path(), &env(&[("XPU_VISIBLE_DEVICES", "0")]));
+    let devices = probe(more.path(), &env(&[("XPU_VISIBLE_DEVICES", "0")]), Looked::Counted);
     for (name, count) in
         [("cuda", 2), ("rocm", 1), ("kunlun", 1), ("ppu", 1), ("maca", 1), ("iluvatar", 2)]
     {
         assert_eq!(devices.count(name), Some(count), "{name}");
     }
-    let one = probe(root.path(), &env(&[("ASCEND_RT_VISIBLE_DEVICES", "1")]));
+    let one = probe(root.path(), &env(&[("ASCEND_RT_VISIBLE_DEVICES", "1")]), Looked::Counted);
     assert_eq!(one.count("npu"), Some(1));
 }
 
@@ -283,15 +290,16 @@ fn the_topology_is_read_from_sysfs() {
     }
     put("bus/pci/devices/0000:08:00.0/numa_node", "1\n");
     put("bus/pci/devices/0000:09:00.0/numa_node", "-1\n");
-    let devices = probe(root.path(), &env(&[("CUDA_VISIBLE_DEVICES", "1,0")]));
-    let topology = topology::read(root.path(), &devices).expect("sysfs is right");
-    assert_eq!(topology.gpus, [Some(0), Some(1)]);
+    let devices = probe(root.path(), &env(&[]), Looked::Placed);
+    let nodes: Vec<_> = devices.nvidia.iter().map(|gpu| gpu.numa_node).collect();
+    assert_eq!(nodes, [Some(1), None], "-1 is no node where there are several");
+    let topology = topology::read(root.path(), true).expect("sysfs is right");
     assert_eq!(topology.nodes.len(), 2);
     assert_eq!(topology.nodes[&1], BTreeSet::from([1, 3]));
     assert_eq!(topology.cpus.len(), 3);
     assert_eq!(topology.cpus[&2], topology::Cpu { socket: 0, core: 0, cache: Some(0) });
     fs::remove_file(root.path().join("sys/devices/system/node/possible")).expect("it is there");
-    assert!(matches!(topology::read(root.path(), &devices), Err(HostError::Read { .. })));
+    assert!(matches!(topology::read(root.path(), true), Err(HostError::Read { .. })));
 }
 
 fn spec(target: Target, python: Option<&Path>) -> LaunchSpec {
@@ -386,13 +394,19 @@ fn the_script() {
 
 #[test]
 fn gathering_on_this_machine() {
-    let facts = gather(Path::new("/"), &Env::snapshot(), &spec(Target::Script("t".into()), None))
-        .expect("this machine can be read");
+    let facts = gather(
+        Path::new("/"),
+        &Env::snapshot(),
+        &spec(Target::Script("t".into()), None),
+        Depth::Launch,
+    )
+    .expect("this machine can be read");
     assert!(facts.has_proc && !facts.cpus.is_empty());
     assert!(!facts.fresh_run_id.is_empty() && facts.local_names.is_empty());
     assert_eq!(facts.devices, devices::Devices::default());
     let empty = Root::new(&[]);
-    let facts = gather(empty.path(), &env(&[]), &spec(Target::Script("t".into()), None))
-        .expect("an empty machine can be read");
+    let facts =
+        gather(empty.path(), &env(&[]), &spec(Target::Script("t".into()), None), Depth::Launch)
+            .expect("an empty machine can be read");
     assert!(!facts.has_proc && facts.cpus.is_empty() && facts.nofile_hard.is_none());
 }

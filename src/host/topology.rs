@@ -1,21 +1,18 @@
-//! CPUs, last-level caches, sockets and NUMA nodes, from sysfs.
+//! CPUs, last-level caches, sockets and NUMA nodes, from sysfs: some files for each CPU.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::HostError;
-use super::devices::{Chosen, Devices};
 use super::limits::{allowed_cpus, cpu_list};
 
-/// Where the CPUs and the visible GPUs are.
+/// Where the CPUs are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
     /// The CPUs of each NUMA node, allowed to this process or not.
     pub nodes: BTreeMap<u32, BTreeSet<u32>>,
     /// The CPUs this process may run on.
     pub cpus: BTreeMap<u32, Cpu>,
-    /// The NUMA node of each visible GPU, in the order of the ranks; `None` is not known.
-    pub gpus: Vec<Option<u32>>,
 }
 
 /// Where one CPU is.
@@ -25,12 +22,13 @@ pub struct Cpu {
     pub socket: i32,
     /// Its physical core, by the smallest CPU of that core.
     pub core: u32,
-    /// Its last-level data cache, by the smallest CPU that shares it; `None` is not known.
+    /// Its last-level data cache, by the smallest CPU that shares it; `None` is not known, or
+    /// nobody asked.
     pub cache: Option<u32>,
 }
 
-/// Reads the topology below `root`.
-pub fn read(root: &Path, devices: &Devices) -> Result<Topology, HostError> {
+/// Reads the topology below `root`; the caches, which are most of the files, only on request.
+pub fn read(root: &Path, with_caches: bool) -> Result<Topology, HostError> {
     let mut topology = Topology::default();
     for node in list(root, "sys/devices/system/node/possible")? {
         // A possible node that is not there has no CPUs.
@@ -46,18 +44,9 @@ pub fn read(root: &Path, devices: &Devices) -> Result<Topology, HostError> {
         let text = read_trimmed(&path)?;
         let socket = text.parse().map_err(|_| HostError::Unclear { path, text })?;
         let core = siblings.first().copied().unwrap_or(cpu);
-        let cache = cache(root, &folder);
+        let cache = if with_caches { cache(root, &folder) } else { None };
         topology.cpus.insert(cpu, Cpu { socket, core, cache });
     }
-    let (gpus, visible) = devices.gpus();
-    topology.gpus = visible
-        .0
-        .iter()
-        .map(|device| match device {
-            Chosen::Index(index) => gpus[*index].pci.as_deref().and_then(|pci| node_of(root, pci)),
-            Chosen::Id(_) => None,
-        })
-        .collect();
     Ok(topology)
 }
 
@@ -78,15 +67,6 @@ fn cache(root: &Path, cpu: &str) -> Option<u32> {
         }
     }
     best.map(|(_, first)| first)
-}
-
-/// The NUMA node of a PCI device. The kernel says -1 where there is only one.
-fn node_of(root: &Path, pci: &str) -> Option<u32> {
-    // NUMA nodes belong to the whole device, which the first function stands for.
-    let (device, _) = pci.rsplit_once('.')?;
-    let path = root.join(format!("sys/bus/pci/devices/{device}.0/numa_node"));
-    let node: i64 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
-    u32::try_from(node.max(0)).ok()
 }
 
 fn list(root: &Path, path: &str) -> Result<BTreeSet<u32>, HostError> {

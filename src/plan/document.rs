@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::variable::{EnvChange, Layer, Variable};
-use super::{Plan, caller_env_to_remove, environment};
+use super::{Plan, RankDevice, caller_env_to_remove, environment};
 use crate::diagnose::secrets::{fingerprint, redact_words, scrub, shown};
 use crate::env_vars;
 use crate::host::Facts;
@@ -124,12 +124,16 @@ pub struct PlannedRank {
     pub rank: u32,
     /// Its number on this node.
     pub local_rank: u32,
-    /// Its device, where one is known to be its own.
-    pub device: Option<String>,
+    /// The device that its script takes with `device = LOCAL_RANK`; `null` is none, or not known.
+    pub device: Option<RankDevice>,
     /// The NUMA node of that device.
     pub numa_node: Option<u32>,
+    /// Why it has no device or no node.
+    pub unplaced: Option<String>,
     /// The CPUs it is kept on, as `0-7,64-71`; `null` is all that nvlaunch may use.
     pub cpus: Option<String>,
+    /// The CPUs it can count on.
+    pub cpu_count: u32,
     /// Program and arguments.
     pub command: Vec<String>,
     /// Where words of it are kept back: eight bits of them.
@@ -288,9 +292,11 @@ fn rank(rank: &super::RankPlan) -> PlannedRank {
     PlannedRank {
         rank: rank.rank,
         local_rank: rank.local_rank,
-        device: None,
-        numa_node: None,
+        device: rank.device.clone(),
+        numa_node: rank.numa_node,
+        unplaced: rank.unplaced.clone(),
         cpus: rank.cpus.as_deref().map(cpu_list),
+        cpu_count: rank.cpu_count,
         command,
         hidden,
     }
@@ -328,6 +334,12 @@ fn variables(spec: &LaunchSpec, facts: &Facts, plan: &Plan) -> Vec<PlannedVariab
     };
     let mut list: Vec<PlannedVariable> =
         plan.common_env.iter().filter(is_worth_a_line).map(planned).collect();
+    // Why there is none is asked as often as why there is one.
+    if plan.omp.value.is_none() && !list.iter().any(|v| v.name == env_vars::OMP_NUM_THREADS) {
+        let (name, origin) = (env_vars::OMP_NUM_THREADS, environment::DEFAULT.to_owned());
+        let unset = Variable::removed(name, Layer::Default, origin, &plan.omp.reason);
+        list.push(planned(&unset));
+    }
     for fresh in fresh {
         match list.iter_mut().find(|known| known.name == fresh.name) {
             Some(known) => (known.value, known.at_start) = (None, fresh.at_start),
@@ -494,3 +506,6 @@ pub fn read(text: &[u8]) -> Result<PlanDocument, DocumentError> {
     }
     Ok(serde_json::from_value(value)?)
 }
+
+#[cfg(test)]
+mod tests;

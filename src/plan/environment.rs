@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::variable::{EnvChange, Layer, Variable};
-use super::{Plan, PlanError};
+use super::{OmpChoice, Plan, PlanError};
 use crate::env_vars;
 use crate::host::Facts;
 use crate::preflight::Judgement;
@@ -108,7 +108,7 @@ pub(super) fn common(
     facts: &Facts,
     judgement: Option<&Judgement>,
     decided: &Common<'_>,
-    notes: &mut Vec<String>,
+    omp: &OmpChoice,
 ) -> Vec<Variable> {
     let removed = caller_env_to_remove().iter().map(|name| {
         let reason = "belongs to a run around this one";
@@ -123,14 +123,10 @@ pub(super) fn common(
     let name = env_vars::NCCL_ASYNC_ERROR_HANDLING;
     env.add(Variable::set(name, "1", Layer::Default, DEFAULT.to_owned(), reason));
     preflights(spec, judgement, &mut env);
-    if decided.count > 1 && !env.has(env_vars::OMP_NUM_THREADS) {
-        let reason = "each rank would start a thread for every core; as torchrun sets it";
+    if let Some(threads) = omp.value {
         let name = env_vars::OMP_NUM_THREADS;
-        env.add(Variable::set(name, "1", Layer::Default, DEFAULT.to_owned(), reason));
-        notes.push(
-            "OMP_NUM_THREADS is set to 1 for each rank; set it yourself for another number"
-                .to_owned(),
-        );
+        let origin = of_setting(spec, &keys::OMP_THREADS).unwrap_or_else(|| DEFAULT.to_owned());
+        env.add(Variable::set(name, threads.to_string(), Layer::Default, origin, &omp.reason));
     }
     env.list
 }

@@ -68,20 +68,20 @@ pub enum PlanError {
     )]
     NoDeviceForRank { local_rank: u32, variable: &'static str, list: String },
     /// Nothing to bind to.
-    #[error("--numa-binding: there is no visible GPU to be near to")]
-    NumaWithoutGpu,
-    /// More ranks than GPUs.
-    #[error("--numa-binding: local rank {local_rank} has no GPU, {gpus} visible")]
-    NumaRank { local_rank: u32, gpus: u32 },
-    /// A GPU whose place the kernel does not tell.
-    #[error("--numa-binding: the place of the GPU of local rank {local_rank} is not known")]
+    #[error("--numa-binding: there is no visible device to be near to")]
+    NumaWithoutDevice,
+    /// More ranks than devices.
+    #[error("--numa-binding: local rank {local_rank} has no device, {devices} visible")]
+    NumaRank { local_rank: u32, devices: u32 },
+    /// A device whose place the kernel does not tell.
+    #[error("--numa-binding: the place of the device of local rank {local_rank} is not known")]
     NumaUnknown { local_rank: u32 },
     /// A node whose CPUs are all forbidden.
     #[error("--numa-binding: no CPU of NUMA node {node} is allowed to local rank {local_rank}")]
     NumaNoCpus { local_rank: u32, node: u32 },
-    /// More GPUs than cores.
-    #[error("--numa-binding: NUMA node {node} has {cores} cores for {gpus} GPUs")]
-    NumaCores { node: u32, cores: usize, gpus: usize },
+    /// More devices than cores.
+    #[error("--numa-binding: NUMA node {node} has {cores} cores for {devices} devices")]
+    NumaCores { node: u32, cores: usize, devices: usize },
     /// No caches in sysfs.
     #[error("--numa-binding: the kernel does not tell which CPUs share a cache")]
     NumaNoCache,
@@ -141,10 +141,10 @@ impl Explain for PlanError {
             }
             Self::StdinRank { .. } => "give one of the local ranks, counted from 0".to_owned(),
             Self::NoDeviceForRank { .. } => "start one rank per listed device".to_owned(),
-            Self::NumaWithoutGpu | Self::NumaUnknown { .. } | Self::NumaNoCache => {
+            Self::NumaWithoutDevice | Self::NumaUnknown { .. } | Self::NumaNoCache => {
                 "leave --numa-binding out".to_owned()
             }
-            Self::NumaRank { .. } => "start one rank per GPU: --nproc gpu".to_owned(),
+            Self::NumaRank { .. } => "start one rank per device: --nproc auto".to_owned(),
             Self::NumaNoCpus { .. } => "widen the CPU mask (taskset, cpuset)".to_owned(),
             Self::NumaCores { .. } => "use --numa-binding node".to_owned(),
             Self::ProgramMissing { .. } => {
@@ -170,7 +170,7 @@ impl Explain for PlanError {
             Self::ProgramMissing { .. }
             | Self::NoGpu { .. }
             | Self::NoDevice { .. }
-            | Self::NumaWithoutGpu
+            | Self::NumaWithoutDevice
             | Self::NumaRank { .. }
             | Self::NumaUnknown { .. }
             | Self::NumaNoCpus { .. }

@@ -13,17 +13,19 @@
 //!   the profile, preflight, the defaults.
 //! - P5: every variable carries why it is as it is, and where that was said.
 
+pub mod diff;
 pub mod document;
 mod environment;
 mod error;
 mod numa;
+mod omp;
+mod placement;
 mod substitute;
 #[cfg(test)]
 mod tests;
 pub mod text;
 mod variable;
 
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -31,6 +33,8 @@ use std::path::PathBuf;
 
 pub use environment::{AttemptEnv, caller_env_to_remove};
 pub use error::PlanError;
+pub use omp::OmpChoice;
+pub use placement::RankDevice;
 pub use variable::{EnvChange, Layer, Variable};
 
 use crate::host::devices::Devices;
@@ -67,6 +71,8 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// The local rank that inherits the standard input; the others read `/dev/null`.
     pub stdin_rank: Option<u32>,
+    /// `OMP_NUM_THREADS` of the ranks.
+    pub omp: OmpChoice,
     /// The backend that preflight chose, and why; `None` where it did not look.
     pub backend: Option<BackendChoice>,
     /// What preflight chose for variables, and why; those that are the user's own are not touched.
@@ -86,8 +92,17 @@ pub struct RankPlan {
     pub args: Vec<OsString>,
     /// Variables that are its own.
     pub env: Vec<Variable>,
+    /// The device that its script takes with `device = LOCAL_RANK`; `None` is none, or not known.
+    pub device: Option<RankDevice>,
+    /// The NUMA node of that device; `None` is not known.
+    pub numa_node: Option<u32>,
+    /// Why it has no device or no node, in one clause.
+    pub unplaced: Option<String>,
     /// The CPUs it may run on; `None` is those of nvlaunch. Never empty.
     pub cpus: Option<Vec<u32>>,
+    /// The CPUs it can count on, 1 or more: its share of those that it may run on and of the
+    /// control group's quota.
+    pub cpu_count: u32,
 }
 
 /// Says why nothing can be done, as far as that needs no look at the devices: what was typed wrong
@@ -125,15 +140,23 @@ pub fn decide(
     let run_id = spec.run_id.clone().unwrap_or_else(|| facts.fresh_run_id.clone());
     let master_addr = spec.master_addr.clone().unwrap_or_else(|| "127.0.0.1".to_owned());
     let store = store(spec, facts, &master_addr, &mut notes);
+    let placements = placement::decide(spec, facts, judgement, count)?;
+    let omp = omp::choose(spec, facts, &placements);
+    notes.extend(omp.note(spec, count));
     let ranks: Vec<RankPlan> = (0..count)
-        .map(|local_rank| {
+        .zip(placements)
+        .map(|(local_rank, placement)| {
             Ok(RankPlan {
                 local_rank,
                 rank: local_rank,
                 program: program.clone(),
                 args: arguments(spec, local_rank),
                 env: environment::of_rank(spec, facts, local_rank)?,
-                cpus: cpus(spec, facts, local_rank)?,
+                device: placement.device,
+                numa_node: placement.numa_node,
+                unplaced: placement.unplaced,
+                cpus: placement.cpus.map(|cpus| cpus.into_iter().collect()),
+                cpu_count: placement.cpu_count,
             })
         })
         .collect::<Result<_, PlanError>>()?;
@@ -144,7 +167,7 @@ pub fn decide(
         agent_store: store.is_some(),
         own: ranks.first().map_or(&[], |rank| &rank.env),
     };
-    let common_env = environment::common(spec, facts, judgement, &common, &mut notes);
+    let common_env = environment::common(spec, facts, judgement, &common, &omp);
     Ok(Plan {
         run_id,
         launch_id: facts.fresh_run_id.clone(),
@@ -156,6 +179,7 @@ pub fn decide(
         common_env,
         notes,
         stdin_rank,
+        omp,
         backend: judgement.map(|judgement| judgement.backend.clone()),
         variables: judgement.map(|judgement| judgement.variables.clone()).unwrap_or_default(),
     })
@@ -184,7 +208,8 @@ fn store(
 /// How many ranks a launch has; never 0, never more than [`MAX_RANKS`].
 pub fn count(spec: &LaunchSpec, facts: &Facts) -> Result<u32, PlanError> {
     // With a virtual local rank each rank has a device of its own.
-    count_of(&spec.nproc, spec.virtual_local_rank, facts.cpus.len(), &facts.devices)
+    let devices = placement::devices_of_ranks(spec, facts, None);
+    count_of(&spec.nproc, spec.virtual_local_rank, facts.cpus.len(), &devices)
 }
 
 /// The same for a machine of so many CPUs and these devices.
@@ -304,12 +329,4 @@ fn as_path(script: &OsStr) -> OsString {
     } else {
         script.to_owned()
     }
-}
-
-fn cpus(spec: &LaunchSpec, facts: &Facts, local_rank: u32) -> Result<Option<Vec<u32>>, PlanError> {
-    let (Some(mode), Some(topology)) = (spec.numa_binding, &facts.topology) else {
-        return Ok(None);
-    };
-    let cpus: BTreeSet<u32> = numa::cpus(mode, topology, local_rank)?;
-    Ok(Some(cpus.into_iter().collect()))
 }

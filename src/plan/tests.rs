@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use super::*;
 use crate::error::{Explain as _, render};
 use crate::exit_code;
-use crate::host::devices::{Devices, Gpu};
+use crate::host::devices::{Devices, Gpu, Looked};
 use crate::host::target::AskedBy;
 use crate::host::topology::{Cpu, Topology};
 use crate::preflight::{BackendChoice, Verdict};
@@ -111,8 +111,14 @@ fn omp_num_threads() {
         env.into_iter().find(|(name, _)| name == "OMP_NUM_THREADS").map(|(_, value)| value)
     };
     let several = plan(&["--nproc", "2", "t.py"], &facts());
-    assert_eq!(of(&several), Some("1".into()));
-    assert_eq!(several.notes.len(), 1);
+    assert_eq!(of(&several), Some("2".into()));
+    assert_eq!(
+        several.notes,
+        [
+            "OMP_NUM_THREADS is 2 for each rank: 2 of 4 CPUs for each of 2 ranks; set it yourself for \
+          another number"
+        ]
+    );
     let one = plan(&["t.py"], &facts());
     assert_eq!((of(&one), one.notes.len()), (None, 0));
     let mut facts = facts();
@@ -276,11 +282,15 @@ fn how_many_ranks() {
     facts.devices.nvidia = gpus(8);
     assert_eq!(plan(&["--nproc", "gpu", "t.py"], &facts).world_size, 8);
     assert_eq!(plan(&["--nproc", "auto", "t.py"], &facts).world_size, 8);
-    facts.devices.cuda_visible = Some(String::new());
+    facts.devices.variables.insert("CUDA_VISIBLE_DEVICES", String::new());
     let hidden = refused(&["--nproc", "gpu", "t.py"], &facts);
     assert!(matches!(hidden, PlanError::NoGpu { hidden: true }));
     assert_eq!(plan(&["--nproc", "auto", "t.py"], &facts).world_size, 4);
-    facts.devices = Devices { others: [("npu", 3)].into(), ..Devices::default() };
+    facts.devices = Devices {
+        looked: Looked::Counted,
+        others: [("npu", gpus(3))].into(),
+        ..Devices::default()
+    };
     assert_eq!(plan(&["--nproc", "npu", "t.py"], &facts).world_size, 3);
     assert_eq!(plan(&["--nproc", "auto", "t.py"], &facts).world_size, 3);
     facts.cpus = (0..5000).collect();
@@ -442,12 +452,14 @@ fn two_sockets() -> Topology {
     Topology {
         nodes: (0..4).map(|node| (node, node_cpus(node).collect())).collect(),
         cpus: (0..32).map(cpu).collect::<BTreeMap<_, _>>(),
-        gpus: vec![Some(0), Some(0), Some(0), Some(1), Some(3)],
     }
 }
 
+/// The NUMA nodes of its GPUs.
+const NODES: [Option<u32>; 5] = [Some(0), Some(0), Some(0), Some(1), Some(3)];
+
 fn bound(mode: NumaBinding, topology: &Topology, rank: u32) -> Vec<u32> {
-    let cpus = numa::cpus(mode, topology, rank);
+    let cpus = numa::cpus(mode, topology, &NODES, rank);
     cpus.unwrap_or_else(|error| panic!("{mode:?} {rank}: {error}")).into_iter().collect()
 }
 
@@ -482,7 +494,7 @@ fn only_allowed_cpus_are_given_away() {
     // The cache with more allowed CPUs comes first.
     assert_eq!(bound(NumaBinding::CoreComplex, &topology, 0), [2, 3, 18, 19]);
     assert_eq!(bound(NumaBinding::CoreComplex, &topology, 1), [17]);
-    let none = numa::cpus(NumaBinding::Node, &topology, 3);
+    let none = numa::cpus(NumaBinding::Node, &topology, &NODES, 3);
     assert!(matches!(none, Err(PlanError::NumaNoCpus { node: 1, .. })));
 }
 
@@ -490,31 +502,33 @@ fn only_allowed_cpus_are_given_away() {
 fn numa_binding_that_cannot_be() {
     let mut topology = two_sockets();
     let refused = |mode, topology: &Topology, rank| {
-        numa::cpus(mode, topology, rank).expect_err("there are no such CPUs")
+        numa::cpus(mode, topology, &NODES, rank).expect_err("there are no such CPUs")
     };
     assert!(matches!(
         refused(NumaBinding::Node, &topology, 5),
-        PlanError::NumaRank { local_rank: 5, gpus: 5 }
+        PlanError::NumaRank { local_rank: 5, devices: 5 }
     ));
     topology.cpus.retain(|cpu, _| cpu % 16 > 1);
     assert!(matches!(
         refused(NumaBinding::Exclusive, &topology, 0),
-        PlanError::NumaCores { node: 0, cores: 2, gpus: 3 }
+        PlanError::NumaCores { node: 0, cores: 2, devices: 3 }
     ));
     topology.cpus.values_mut().for_each(|cpu| cpu.cache = None);
     assert!(matches!(refused(NumaBinding::CoreComplex, &topology, 0), PlanError::NumaNoCache));
-    topology.gpus[0] = None;
-    assert!(matches!(
-        refused(NumaBinding::Node, &topology, 0),
-        PlanError::NumaUnknown { local_rank: 0 }
-    ));
-    topology.gpus.clear();
-    assert!(matches!(refused(NumaBinding::Node, &topology, 0), PlanError::NumaWithoutGpu));
+    let with = |devices: &[Option<u32>]| {
+        numa::cpus(NumaBinding::Node, &topology, devices, 0).expect_err("there are no such CPUs")
+    };
+    assert!(matches!(with(&[None, Some(0)]), PlanError::NumaUnknown { local_rank: 0 }));
+    assert!(matches!(with(&[]), PlanError::NumaWithoutDevice));
 }
 
 #[test]
 fn a_bound_rank_has_its_cpus_in_the_plan() {
-    let facts = Facts { topology: Some(two_sockets()), ..facts() };
+    let near =
+        |node| Gpu { pci: Some("0000:01:00.0".to_owned()), numa_node: node, ..Gpu::default() };
+    let devices =
+        Devices { looked: Looked::Placed, nvidia: NODES.map(near).into(), ..Devices::default() };
+    let facts = Facts { topology: Some(two_sockets()), devices, ..facts() };
     let plan = plan(&["--nproc", "2", "--numa-binding", "exclusive", "t.py"], &facts);
     assert_eq!(plan.ranks[1].cpus, Some(vec![2, 18]));
 }

@@ -4,8 +4,10 @@
 //! - T2: a command line and the value of a variable are never cut: they are there to be copied.
 //! - T3: the same document gives the same text.
 
+use std::collections::BTreeSet;
+
 use super::document::{Action, ByRank, PlanDocument, PlannedRank, PlannedVariable};
-use super::environment::{CONTRACT, KEPT};
+use super::environment::{CONTRACT, DEFAULT, KEPT};
 use super::variable::Layer;
 use crate::layout::{WIDTH, hang, plain};
 use crate::preflight::Verdict;
@@ -156,7 +158,7 @@ fn ranks(plan: &PlanDocument) -> Vec<String> {
         rows.extend(plan.ranks.iter().map(|rank| {
             let or_none = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
             let cpus = rank.cpus.clone().unwrap_or_else(|| "any".to_owned());
-            [rank.rank.to_string(), or_none(rank.device.clone()), or_none(node(rank)), cpus]
+            [rank.rank.to_string(), or_none(device(rank)), or_none(node(rank)), cpus]
         }));
         let width = |column: usize| {
             rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
@@ -172,6 +174,15 @@ fn ranks(plan: &PlanDocument) -> Vec<String> {
             count => format!("  0 to {}, on any CPU that nvlaunch may use", count - 1),
         });
     }
+    let reasons: BTreeSet<&String> =
+        plan.ranks.iter().filter_map(|rank| rank.unplaced.as_ref()).collect();
+    if let Some(reason) = reasons.first() {
+        let others = match reasons.len() - 1 {
+            0 => String::new(),
+            count => format!(" ({count} more are alike; --json names them)"),
+        };
+        lines.extend(hang("  not known: ", "    ", &plain(&format!("{reason}{others}"))));
+    }
     let first = plan.ranks.first().map(|rank| &rank.command);
     if plan.ranks.iter().all(|rank| Some(&rank.command) == first) {
         let runs = if plan.ranks.len() == 1 { "  it runs" } else { "  each runs" };
@@ -184,6 +195,19 @@ fn ranks(plan: &PlanDocument) -> Vec<String> {
         }
     }
     lines
+}
+
+/// `cuda:0 0000:18:00.0`, and its number in the machine where that is another.
+pub(super) fn device(rank: &PlannedRank) -> Option<String> {
+    let device = rank.device.as_ref()?;
+    let mut text = format!("{}:{}", device.vendor, device.index);
+    if let Some(id) = device.pci.as_ref().or(device.id.as_ref()) {
+        text = format!("{text} {id}");
+    }
+    if let Some(other) = device.machine_index.filter(|index| *index != device.index) {
+        text = format!("{text}, number {other} of the machine");
+    }
+    Some(text)
 }
 
 /// The command as a shell takes it, over as many lines as it needs.
@@ -205,7 +229,7 @@ fn command_lines(words: &[String]) -> Vec<String> {
 }
 
 /// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-*".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();
@@ -253,11 +277,9 @@ fn assignment(variable: &PlannedVariable) -> String {
 }
 
 /// `RANK=0 to 7`, or one value after the other.
-fn values(variable: &ByRank) -> String {
+pub(super) fn values(variable: &ByRank) -> String {
     let (name, count) = (&variable.name, variable.values.len());
-    let counts = variable.values.iter().enumerate();
-    let is_number = |(index, value): (usize, &Option<String>)| *value == Some(index.to_string());
-    if count > 2 && counts.clone().all(is_number) {
+    if count > 2 && counts_ranks(variable) {
         return format!("{name}=0 to {}", count - 1);
     }
     let all_are_first = variable.values.iter().all(|value| *value == variable.values[0]);
@@ -269,6 +291,12 @@ fn values(variable: &ByRank) -> String {
     }
 }
 
+/// Whether its value is the local rank's number.
+pub(super) fn counts_ranks(variable: &ByRank) -> bool {
+    let mut values = variable.values.iter().enumerate();
+    values.all(|(index, value)| *value == Some(index.to_string()))
+}
+
 /// The reason, and the origin where the heading does not say it.
 fn reason(reason: &str, origin: &str, layer: Layer) -> String {
     match layer {
@@ -277,6 +305,7 @@ fn reason(reason: &str, origin: &str, layer: Layer) -> String {
             format!("{reason} ({origin})")
         }
         Layer::Profile => format!("{reason} ({origin})"),
+        Layer::Default if origin != DEFAULT => format!("{reason} ({origin})"),
         _ => reason.to_owned(),
     }
 }

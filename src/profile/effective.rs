@@ -17,9 +17,10 @@ use crate::settings::Origin;
 pub fn render(files: &Files, description: Option<&str>) -> String {
     let mut text = String::new();
     if let Some(used) = &files.profile {
-        let extends = match used.extends.is_empty() {
-            true => String::new(),
-            false => format!(", which extends {}", used.extends.join(", ")),
+        let extends = if used.extends.is_empty() {
+            String::new()
+        } else {
+            format!(", which extends {}", used.extends.join(", "))
         };
         let _ = writeln!(text, "# What holds with {} ({}){extends}.", used.name, used.file);
         text.push_str("# Variables and the command line stand above it.\n");

@@ -123,7 +123,7 @@ fn backend(text: &mut String, judgement: &Judgement) {
     text.push('\n');
     let backend = &judgement.backend;
     let mut reason = backend.reason.chars();
-    let first = reason.next().map(|letter| letter.to_uppercase()).into_iter().flatten();
+    let first = reason.next().into_iter().flat_map(char::to_uppercase);
     let reason: String = first.chain(reason).collect();
     comment(text, "", &format!("{reason}; auto chooses again for each launch."));
     let _ = writeln!(text, "backend: {}", quoted(&backend.name));

@@ -19,6 +19,7 @@ use crate::diagnose::error_file::ScriptError;
 use crate::diagnose::exit::{Exit, signal_name};
 use crate::diagnose::missing::Account;
 use crate::diagnose::oom::Oom;
+use crate::diagnose::secrets::scrub;
 use crate::exit_code;
 use crate::logs::RankTail;
 use crate::logs::losses::Losses;
@@ -314,7 +315,7 @@ impl Failure {
         let record = &attempt.ranks[local_rank as usize];
         let (exit, at) = record.ended?;
         let lines = |lines: &[Vec<u8>]| -> Vec<String> {
-            lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+            lines.iter().map(|line| scrub(&String::from_utf8_lossy(line))).collect()
         };
         let words = match &oom {
             Some(Oom::Logged { .. }) if exit == Exit::Signal(nix::libc::SIGKILL) => {
