@@ -36,7 +36,7 @@ exit_codes! {
     /// The command line (or a `PET_*` variable) cannot be understood.
     USAGE = 2;
     /// A file that was named cannot be used: the script is missing, a folder, not readable; facts or
-    /// a plan that are none.
+    /// a plan that are none; a profile that nobody has.
     NO_INPUT = 66;
     /// Something the launch needs is not here: the interpreter, a GPU that `--nproc gpu` asks for.
     /// Preflight refuses the machine: no rank was started; the same from `nvlaunch preflight`
@@ -46,7 +46,7 @@ exit_codes! {
     INTERNAL = 70;
     /// The system refused: a limit on files or processes, no `/proc`.
     OS = 71;
-    /// A file or folder cannot be made: log folder, run folder, report, facts.
+    /// A file or folder cannot be made: log folder, run folder, report, facts, profile.
     CANNOT_CREATE = 73;
     /// A process could not be ended (uninterruptible sleep); it is named in the report.
     STUCK = 75;

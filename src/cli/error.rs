@@ -161,15 +161,12 @@ impl Explain for CliError {
             Self::UnknownFormat { .. } => "there are text and json".to_owned(),
             Self::UnknownTopic { word } => {
                 let topics = super::SUBCOMMANDS.iter().copied().filter(|word| *word != "help");
-                let near = crate::settings::values::nearest(word, topics.clone());
-                near.map_or_else(
-                    || {
-                        let topics: Vec<_> = topics.map(|topic| format!("`{topic}`")).collect();
-                        let (last, others) = topics.split_last().expect("there are subcommands");
-                        format!("there is help on {} and {last}", others.join(", "))
-                    },
-                    |near| format!("did you mean `nvlaunch help {near}`?"),
-                )
+                if let Some(near) = crate::settings::values::nearest(word, topics.clone()) {
+                    return Some(format!("did you mean `nvlaunch help {near}`?"));
+                }
+                let topics: Vec<_> = topics.map(|word| format!("`{word}`")).collect();
+                let (last, others) = topics.split_last().expect("there are subcommands");
+                format!("there is help on {} and {last}", others.join(", "))
             }
             Self::ExplainCode => "`nvlaunch explain --list` lists the codes".to_owned(),
             Self::WithFacts { .. } => {

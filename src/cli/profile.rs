@@ -73,6 +73,9 @@ pub struct InitArgs {
     /// Folder to take for the machine's / [default: $NVLAUNCH_SYSROOT, else /]
     #[arg(long, value_name = "DIR", help_heading = MACHINE, value_hint = clap::ValueHint::DirPath)]
     pub sysroot: Option<OsString>,
+    /// Interpreter of the ranks [default: as for a launch]
+    #[arg(long, value_name = "PATH", help_heading = MACHINE, value_hint = clap::ValueHint::ExecutablePath)]
+    pub python: Option<OsString>,
     /// Write it to this file [default: the standard output]
     #[arg(short, long, value_name = "FILE", help_heading = OUTPUT, value_hint = clap::ValueHint::FilePath)]
     pub output: Option<PathBuf>,

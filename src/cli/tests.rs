@@ -356,6 +356,7 @@ fn words_become_what_profile_is_asked_for() {
         (
             "init -o f --force --sysroot /host",
             ProfileCommand::Init(InitArgs {
+                python: None,
                 output: Some("f".into()),
                 force: true,
                 sysroot: sysroot(),

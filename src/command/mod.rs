@@ -11,6 +11,7 @@ mod output;
 mod plan;
 mod preflight;
 mod profile;
+mod profile_init;
 mod profile_lint;
 mod profile_schema;
 mod replay;

@@ -14,14 +14,15 @@ use crate::cli::PreflightArgs;
 use crate::error::{BoxError, Explain};
 use crate::exit_code;
 use crate::host::depth::Depth;
-use crate::host::facts::HostFacts;
 use crate::host::facts::nvidia::Probe;
+use crate::host::facts::{HostFacts, Network};
 use crate::host::target::{self, ProgramFact};
-use crate::host::{self, devices, limits, survey};
+use crate::host::{self, devices, limits, network, survey};
 use crate::plan::{self, PlanError};
 use crate::preflight::text::{self, Manner};
 use crate::preflight::{Intent, Judgement, Verdict, decide, document, judge};
 use crate::probe;
+use crate::profile::layer::Files;
 use crate::settings;
 use crate::settings::env::Env;
 use crate::settings::spec::{
@@ -106,6 +107,26 @@ pub(super) fn preflight(args: &PreflightArgs, env: &Env) -> Result<u8, BoxError>
         (_, Some(Err(error))) => Err(error.into()),
         _ => Ok(printed),
     }
+}
+
+/// What there is to say of the machine without a job, for `nvlaunch profile init`: what other
+/// profiles say counts for nothing.
+pub(super) fn of_machine(
+    args: &PreflightArgs,
+    env: &Env,
+) -> Result<(HostFacts, Judgement), BoxError> {
+    let request = settings::resolve_preflight(args, env, &Files::embedded()?)?;
+    let spec = &request.spec;
+    check_root(&spec.root)?;
+    let interpreter = interpreter(spec, env, request.python.as_deref())?;
+    let mut facts = look(spec, env, interpreter.as_deref());
+    if facts.network == Network::default() {
+        // A machine without devices is not asked for them otherwise.
+        facts.network = network::read(&spec.root, &mut facts.notes);
+    }
+    let facts = document::without_secrets(facts);
+    let judgement = judged(spec, None, &facts);
+    Ok((facts, judgement))
 }
 
 /// The look before a launch; `None` with `--preflight off`.

@@ -175,7 +175,7 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
 
 /// Notes as they are said, a line each.
 pub(super) fn notes_text(notes: &[String]) -> String {
-    notes.iter().map(|note| format!("nvlaunch: note: {note}\n")).collect()
+    notes.iter().fold(String::new(), |text, note| text + "nvlaunch: note: " + note + "\n")
 }
 
 /// Binds the port where the ranks meet.

@@ -24,6 +24,8 @@ pub struct Link {
     pub at: At,
     /// The file, as origins name it.
     pub file: Arc<str>,
+    /// Its text, as it is.
+    pub text: String,
     /// What it says.
     pub document: Document,
     /// The same for the same file, whatever links lead to it.
@@ -97,6 +99,7 @@ mod tests {
         let at = At::File(PathBuf::from(&*file));
         Link {
             name: name.to_owned(),
+            text: String::new(),
             at,
             id: PathBuf::from(&*file),
             file: Arc::clone(&file),

@@ -141,7 +141,7 @@ pub fn load(asked: Option<&OsStr>, around: Around<'_>) -> Result<Files, ChoiceEr
         .or_else(|| Some((around.env.get_nonempty(env_vars::PROFILE)?, env_vars::PROFILE)));
     let (link, why) = match asked {
         Some((word, _)) if word == places::NONE => return Ok(files),
-        Some((word, asker)) => (named(word, asker, &places, around.cwd)?, asker.to_owned()),
+        Some((word, by)) => (named(word, by, &places, around.cwd)?, by.to_owned()),
         None if !around.is_matched => return Ok(files),
         None => match by_match(&places, around, &mut files.notes)? {
             Some(chosen) => chosen,
@@ -198,7 +198,9 @@ pub fn named(
     let name = word.to_string_lossy();
     if places::is_path(&name) {
         let name = Path::new(word).file_stem().unwrap_or_default().to_string_lossy();
-        return Ok(read(&name, At::File(folder.join(word)))?);
+        // `a/./b` is shown as `a/b`.
+        let path = folder.join(word).components().collect();
+        return Ok(read(&name, At::File(path))?);
     }
     if name == builtin::DEFAULT {
         return Err(ChoiceError::Defaults { asker: asker.to_owned() });
@@ -317,5 +319,5 @@ fn read(name: &str, at: At) -> Result<Link, ProfileError> {
             (source::parse(&source)?, source, PathBuf::from(profile.name))
         }
     };
-    Ok(Link { name, at, file: source.name, document, id })
+    Ok(Link { name, at, file: source.name, text: source.text, document, id })
 }

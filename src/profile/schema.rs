@@ -177,6 +177,7 @@ fn default(key: &Key, defaults: &Layer) -> Option<Value> {
 
 fn env() -> Value {
     let value = scalar();
+    let why = with("Why; the plan shows it.", &value);
     json!({
         "type": ["object", "null"],
         "propertyNames": {"pattern": "^[^=]+$", "not": {"enum": caller_env_to_remove()}},
@@ -186,18 +187,20 @@ fn env() -> Value {
                 {
                     "type": "object",
                     "additionalProperties": false,
+                    "required": ["value"],
                     "properties": {
                         "value": with("What the variable is set to.", &value),
-                        "why": with("Why; the plan shows it.", &value),
-                        "unset": {
-                            "description": "Whether the variable is taken away instead.",
-                            "enum": [true, false, "true", "false"],
-                        },
+                        "why": why,
                     },
-                    "oneOf": [
-                        {"required": ["value"]},
-                        {"required": ["unset"], "properties": {"unset": {"enum": [true, "true"]}}},
-                    ],
+                },
+                {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "required": ["unset"],
+                    "properties": {
+                        "unset": with("The variable is taken away.", &json!({"enum": [true, "true"]})),
+                        "why": why,
+                    },
                 },
             ],
         },
