@@ -20,6 +20,8 @@ pub mod chain;
 pub mod check;
 pub mod document;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod keys;
 pub mod layer;
 pub mod load;
@@ -31,3 +33,5 @@ pub mod problem;
 pub mod render;
 pub mod source;
 mod syntax;
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ mod oom;
 mod orphans;
 mod parity;
 mod preflight;
+mod profile_errors;
 mod pty;
 mod signals;
 mod store;
