@@ -16,7 +16,7 @@ use crate::exit_code;
 use crate::profile::error::ProfileError;
 use crate::profile::load::{self, ChoiceError};
 use crate::profile::node::{self, Value};
-use crate::profile::places::Places;
+use crate::profile::places::{self, Places};
 use crate::profile::problem::{Level, Problem, Span};
 use crate::profile::render::{self, Counts, Entry, Manner};
 use crate::profile::source::{self, Source};
@@ -66,8 +66,8 @@ fn problems(path: &Path, places: &Places) -> Result<(), ProfileError> {
 /// Reads what a profile extends (L3).
 fn follow(path: &Path, places: &Places) -> Result<(), ChoiceError> {
     // A file, whatever its name ends with.
-    let is_bare = path.parent().is_some_and(|folder| folder.as_os_str().is_empty());
-    let mut word = OsString::from(if is_bare { "./" } else { "" });
+    let is_file = places::is_path(&path.to_string_lossy());
+    let mut word = OsString::from(if is_file { "" } else { "./" });
     word.push(path);
     let profile = load::named(&word, "FILE", places, Path::new(""))?;
     load::whole(profile, places).map(drop)
@@ -78,7 +78,8 @@ fn said(error: &ChoiceError) -> String {
     match error {
         ChoiceError::File(ProfileError::Problems { source_text, problems }) => {
             let first = problems.iter().find(|problem| problem.level == Level::Error);
-            first.map_or_else(String::new, |first| render::line(source_text, first))
+            let first = first.map_or_else(String::new, |first| render::line(source_text, first));
+            format!("what it extends is wrong: {first}")
         }
         error => error.to_string(),
     }

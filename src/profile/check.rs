@@ -116,7 +116,8 @@ impl Check<'_> {
                 "match" => self.matching(node),
                 "env" => self.env(node),
                 name if suggest::is_section(name) => self.section(name, node),
-                name => match keys::ALL.iter().find(|known| known.path == name) {
+                // A path with a dot is no key: `geometry.nproc` is written as two lines.
+                name => match keys::ALL.iter().find(|key| key.parts() == (None, name)) {
                     Some(known) => self.value(known, node),
                     None => self.unknown_at_top(key, node),
                 },
@@ -126,10 +127,15 @@ impl Check<'_> {
 
     /// Whether it is the version that this program reads.
     fn version(&mut self, node: &Node) -> bool {
+        let hint = format!("this nvlaunch reads version {VERSION}");
+        if node.is_null() {
+            self.say(Problem::new(node.span, "version has no value").hint(hint));
+            return false;
+        }
         let Some(version) = self.scalar(node, "version") else { return false };
         if version != VERSION {
             let problem = Problem::new(node.span, format!("version `{version}` is not known"));
-            self.say(problem.hint(format!("this nvlaunch reads version {VERSION}")));
+            self.say(problem.hint(hint));
         }
         version == VERSION
     }

@@ -24,6 +24,8 @@ pub mod document;
 pub mod effective;
 pub mod error;
 pub mod form;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod init;
 pub mod keys;
 pub mod layer;
@@ -38,4 +40,6 @@ pub mod render;
 pub mod schema;
 pub mod source;
 mod syntax;
+#[cfg(test)]
+mod tests;
 pub mod texts;

@@ -129,6 +129,19 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The parser's span of a text below `|` or `>` begins with the text.
+    fn with_header(&self, span: Span) -> Span {
+        let before = self.text[..span.start].trim_end();
+        let line = before.rfind('\n').map_or(0, |end| end + 1);
+        let is_header = |at: &usize| {
+            let rest = before[at + 1..]
+                .trim_start_matches(['-', '+', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
+            rest.is_empty() || rest.trim_start().starts_with('#')
+        };
+        let signs = before[line..].match_indices(['|', '>']).map(|(at, _)| line + at);
+        Span { start: signs.into_iter().find(is_header).unwrap_or(span.start), ..span }
+    }
+
     fn count(&mut self, values: usize, span: Span) -> Result<(), Problem> {
         self.nodes += values;
         if self.nodes > MAX_NODES {
@@ -161,6 +174,8 @@ impl<'a> Reader<'a> {
             Event::Scalar(text, style, anchor, tag) => {
                 no_tag(tag.is_some(), span)?;
                 let plain = style == ScalarStyle::Plain;
+                let is_block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                let span = if is_block { self.with_header(span) } else { span };
                 (Node { value: Value::Scalar { text: text.into_owned(), plain }, span }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {

@@ -118,7 +118,7 @@ fn other_than_file(kind: FileType) -> Option<&'static str> {
 }
 
 /// The text of a file's bytes (S2). Pure.
-fn text(path: &Path, bytes: Vec<u8>) -> Result<String, ProfileError> {
+pub(super) fn text(path: &Path, bytes: Vec<u8>) -> Result<String, ProfileError> {
     if bytes.len() > MAX_BYTES {
         return Err(ProfileError::TooLarge { path: path.to_owned() });
     }
