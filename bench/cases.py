@@ -225,6 +225,17 @@ def idle(config, progress):
     return [{"what": f"idle, {ranks} ranks", "unit": "ms/10s", "samples": samples}]
 
 
+def whole_run(words, env):
+    """A program from start to end, in ms; one that refuses the machine is right too."""
+    with Run(words, env) as run:
+        _, status = os.waitpid(run.pid, 0)
+        took = (time.monotonic_ns() - run.began) / 1e6
+        run.status = os.waitstatus_to_exitcode(status)
+        if run.status not in (0, 69):
+            raise BenchError(f"{words} ended with {run.status}")
+        return took
+
+
 def preflight(config, progress):
     """`nvlaunch preflight` from start to end, in ms; the floor makes the same calls to NVML."""
     with tempfile.TemporaryDirectory(prefix="nvlaunch-bench-") as folder:
@@ -250,13 +261,7 @@ def preflight(config, progress):
                      "nvlaunch": ours}  # fmt: skip
 
             def sample(name, words=words, env=env):
-                with Run(words[name], env) as run:
-                    _, status = os.waitpid(run.pid, 0)
-                    took = (time.monotonic_ns() - run.began) / 1e6
-                    run.status = os.waitstatus_to_exitcode(status)
-                    if run.status not in (0, 69):
-                        raise BenchError(f"{words[name]} ended with {run.status}")
-                    return took
+                return whole_run(words[name], env)
 
             rounds = dict.fromkeys(words, config.rounds(40))
             samples = interleaved(rounds, list(rounds), sample, progress)
@@ -274,7 +279,32 @@ def check_preflight(env, devices):
         raise BenchError(f"nvlaunch preflight sees {seen} GPUs, not {devices}")
 
 
+def start(config, progress):
+    """`nvlaunch --version` and `nvlaunch plan` from start to end, in ms; the floor is /bin/true.
+
+    The plan is that of a machine without a driver, whatever the machine here has.
+    """
+    results = []
+    plan = ["plan", "--nproc", "2", "train.py", "--lr", "1e-3"]
+    env = {"NVLAUNCH_NVML_LIB": ""}
+    with tempfile.TemporaryDirectory(prefix="nvlaunch-bench-") as folder:
+        script = Path(folder, "train.py")
+        script.touch()
+        for what, options in (("--version", ["--version"]), ("plan", plan)):
+            options = [str(script) if word == "train.py" else word for word in options]
+            words = {"floor": ["/bin/true"], "nvlaunch": [str(contenders.NVLAUNCH), *options]}
+
+            def sample(name, words=words):
+                return whole_run(words[name], env)
+
+            rounds = dict.fromkeys(words, config.rounds(20))
+            samples = interleaved(rounds, list(rounds), sample, progress)
+            results.append({"what": f"start, {what}", "unit": "ms", "samples": samples})
+    return results
+
+
 CASES = {
+    "start": start,
     "launch": launch,
     "respawn": respawn,
     "memory": memory,

@@ -100,10 +100,7 @@ fn print(document: &PlanDocument, shown: &PlanOutput) -> u8 {
 fn print_differences(before: &PlanDocument, now: &PlanDocument, shown: &PlanOutput) -> u8 {
     let differences = diff::differences(before, now);
     let name = shown.other().unwrap_or_default().display().to_string();
-    let text = match shown.json {
-        true => diff::json(&differences),
-        false => diff::text(&differences, &name),
-    };
+    let text = if shown.json { diff::json(&differences) } else { diff::text(&differences, &name) };
     match output::print(&text) {
         exit_code::OK if !differences.is_empty() => exit_code::DIFFERS,
         printed => printed,

@@ -105,7 +105,7 @@ pub fn redact_words<S: AsRef<str>>(words: &[S]) -> Vec<String> {
         }
         match word.split_once('=') {
             Some((name, _)) if is_name(name) && is_secret(name) => {
-                shown.push(format!("{name}={HIDDEN}"))
+                shown.push(format!("{name}={HIDDEN}"));
             }
             None if is_option && is_secret(word) => {
                 hide_next = true;

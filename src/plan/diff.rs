@@ -165,10 +165,12 @@ fn meeting(list: &mut List, before: &PlanDocument, now: &PlanDocument) {
     list.compare(Part::Meeting, "stdin", stdin(before), stdin(now));
 }
 
+/// A part of a rank, in words.
+type Get = fn(&PlannedRank) -> Option<String>;
+
 fn ranks(list: &mut List, before: &PlanDocument, now: &PlanDocument) {
     let count = |plan: &PlanDocument| Some(counted(plan.ranks.len() as u64, "rank", "ranks"));
     list.compare(Part::Rank, "ranks", count(before), count(now));
-    type Get = fn(&PlannedRank) -> Option<String>;
     let parts: [(&str, Get); 4] = [
         ("command", |rank| {
             Some(rank.command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
@@ -189,11 +191,11 @@ fn ranks(list: &mut List, before: &PlanDocument, now: &PlanDocument) {
         // What changed alike in neighbours is said once.
         for run in changes.chunk_by(|a, b| a.0 + 1 == b.0 && (&a.1, &a.2) == (&b.1, &b.2)) {
             let (first, was, is, is_secret) = &run[0];
-            let last = run[run.len() - 1].0;
+            let end = run[run.len() - 1].0;
             let who = match run.len() {
                 count if count == now.ranks.len() && count > 1 => "every rank".to_owned(),
                 1 => format!("rank {first}"),
-                _ => format!("ranks {first} to {last}"),
+                _ => format!("ranks {first} to {end}"),
             };
             let name = format!("{name} of {who}");
             if *is_secret {

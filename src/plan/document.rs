@@ -311,10 +311,12 @@ pub fn cpu_list(cpus: &[u32]) -> String {
             _ => runs.push((cpu, cpu)),
         }
     }
-    let text = runs.iter().map(|(first, last)| match first == last {
-        true => first.to_string(),
-        false => format!("{first}-{last}"),
-    });
+    let text =
+        runs.iter().map(
+            |(first, last)| {
+                if first == last { first.to_string() } else { format!("{first}-{last}") }
+            },
+        );
     text.collect::<Vec<_>>().join(",")
 }
 
@@ -453,9 +455,10 @@ fn settings(spec: &LaunchSpec) -> Vec<Setting> {
             Setting {
                 key: setting.key.to_owned(),
                 value: shown(setting.key, &setting.value),
-                origin: match is_default {
-                    true => environment::DEFAULT.to_owned(),
-                    false => setting.origin.to_string(),
+                origin: if is_default {
+                    environment::DEFAULT.to_owned()
+                } else {
+                    setting.origin.to_string()
                 },
                 is_default,
             }

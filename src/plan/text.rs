@@ -76,9 +76,10 @@ fn table(plan: &PlanDocument) -> Vec<(&'static str, String)> {
     let profile = plan.profile.as_ref().map_or_else(
         || "none".to_owned(),
         |profile| {
-            let extends = match profile.extends.is_empty() {
-                true => String::new(),
-                false => format!("; it extends {}", profile.extends.join(", ")),
+            let extends = if profile.extends.is_empty() {
+                String::new()
+            } else {
+                format!("; it extends {}", profile.extends.join(", "))
             };
             format!("{} ({}), because of {}{extends}", profile.name, profile.file, profile.why)
         },

@@ -193,6 +193,9 @@ fn a_document_is_read_back_as_it_was() {
     assert!(matches!(read(b"{\"schema\": 0}"), Err(DocumentError::NoSchema)));
 }
 
+/// Makes another plan of a plan.
+type Change<'a> = &'a dyn Fn(&mut PlanDocument);
+
 #[test]
 fn what_is_a_difference() {
     let words: &[_] = &["--nproc", "4", "t.py", "--token", "a"];
@@ -215,7 +218,7 @@ fn what_is_a_difference() {
         plan.notes.push("a note".to_owned());
     });
     assert!(other_words.is_empty(), "{other_words:?}");
-    let table: [(&dyn Fn(&mut PlanDocument), &str); 9] = [
+    let table: [(Change<'_>, &str); 9] = [
         (
             &|plan| variable(plan, "NCCL_DEBUG", &|v| v.value = Some("INFO".to_owned())),
             "NCCL_DEBUG: was WARN (site.yaml:1), is INFO (site.yaml:1)",
