@@ -159,7 +159,8 @@ fn mi300x() -> Root {
 
 #[test]
 fn where_ranks_are() {
-    let cuda = |words: &[&str], env: &[(&str, &str)]| plan(&h100(), env, words);
+    let root = h100();
+    let cuda = |words: &[&str], env: &[(&str, &str)]| plan(&root, env, words);
     let lines = |plan: &Plan| plan.ranks.iter().map(line).collect::<Vec<_>>();
 
     let all = cuda(&["--nproc", "gpu", "t.py"], &[]);
@@ -229,17 +230,18 @@ fn devices_of_every_vendor() {
     let one = |root: &Root, env: &[(&str, &str)], words: &[&str], rank: usize| {
         line(&plan(root, env, words).ranks[rank])
     };
+    let (gcu, mi300x) = (gcu(), mi300x());
     let bind = ["--nproc", "auto", "--numa-binding", "node", "t.py"];
     assert_eq!(
-        one(&gcu(), &[], &bind, 2),
+        one(&gcu, &[], &bind, 2),
         "gcu 2 is 2 0000:32:00.0, node 5, on 80-95,208-223, 32 CPUs"
     );
     assert_eq!(
-        one(&gcu(), &[("TOPS_VISIBLE_DEVICES", "6,7")], &bind, 1),
+        one(&gcu, &[("TOPS_VISIBLE_DEVICES", "6,7")], &bind, 1),
         "gcu 1 is 7 0000:37:00.0 by TOPS_VISIBLE_DEVICES, node 0, on 0-15,128-143, 32 CPUs"
     );
     // CUDA's variable is none of theirs.
-    assert_eq!(plan(&gcu(), &[("CUDA_VISIBLE_DEVICES", "0")], &bind).ranks.len(), 8);
+    assert_eq!(plan(&gcu, &[("CUDA_VISIBLE_DEVICES", "0")], &bind).ranks.len(), 8);
     let npu = with_numbered(two_sockets("0-255"), "davinci", ["0x19e5", "0xd802", "0x120000"]);
     npu.file("dev/davinci_manager", "");
     assert_eq!(
@@ -247,12 +249,12 @@ fn devices_of_every_vendor() {
         "npu 0 is 4 0000:34:00.0 by ASCEND_RT_VISIBLE_DEVICES, node 3, 128 CPUs"
     );
     assert_eq!(
-        one(&mi300x(), &[], &bind, 7),
+        one(&mi300x, &[], &bind, 7),
         "rocm 7 is 7 0000:c7:00.1, node 1, on 16-31,144-159, 8 CPUs"
     );
     let nested = [("ROCR_VISIBLE_DEVICES", "5,4,1"), ("HIP_VISIBLE_DEVICES", "2,0")];
     assert_eq!(
-        one(&mi300x(), &nested, &["--nproc", "2", "t.py"], 0),
+        one(&mi300x, &nested, &["--nproc", "2", "t.py"], 0),
         "rocm 0 is 1 0000:c1:00.1 by ROCR_VISIBLE_DEVICES+HIP_VISIBLE_DEVICES, node 0, 128 CPUs"
     );
 }
@@ -313,17 +315,18 @@ fn what_is_not_known_is_said() {
     let why = |root: &Root, env: &[(&str, &str)], words: &[&str], rank: usize| {
         line(&plan(root, env, words).ranks[rank])
     };
+    let (h100, none_there) = (h100(), two_sockets("0-255"));
     let two = ["--nproc", "2", "t.py"];
     let four = ["--nproc", "4", "t.py"];
     let none = "(no accelerator is visible), 128 CPUs";
-    assert_eq!(why(&two_sockets("0-255"), &[], &two, 0), none);
-    assert_eq!(why(&h100(), &[("CUDA_VISIBLE_DEVICES", "")], &two, 1), none);
+    assert_eq!(why(&none_there, &[], &two, 0), none);
+    assert_eq!(why(&h100, &[("CUDA_VISIBLE_DEVICES", "")], &two, 1), none);
     assert_eq!(
-        why(&h100(), &[("CUDA_VISIBLE_DEVICES", "0,1,2")], &four, 3),
+        why(&h100, &[("CUDA_VISIBLE_DEVICES", "0,1,2")], &four, 3),
         "(3 NVIDIA GPUs are visible), 64 CPUs"
     );
     assert_eq!(
-        why(&h100(), &[("CUDA_VISIBLE_DEVICES", "0")], &four, 3),
+        why(&h100, &[("CUDA_VISIBLE_DEVICES", "0")], &four, 3),
         "(one NVIDIA GPU is visible), 64 CPUs"
     );
     assert_eq!(
@@ -332,33 +335,30 @@ fn what_is_not_known_is_said() {
     );
     let mig = [("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b")];
     assert_eq!(
-        why(&h100(), &mig, &two, 0),
+        why(&h100, &mig, &two, 0),
         "cuda 0 MIG-a by CUDA_VISIBLE_DEVICES, (which GPU a MIG device is part of is not known), \
          128 CPUs"
     );
     assert_eq!(
-        why(&h100(), &mig, &two, 1),
+        why(&h100, &mig, &two, 1),
         "(CUDA gives a process one MIG device; --virtual-local-rank gives each rank its own), \
          128 CPUs"
     );
     let virtual_rank = ["--nproc", "2", "--virtual-local-rank", "t.py"];
-    assert!(why(&h100(), &mig, &virtual_rank, 1).starts_with("cuda 1 MIG-b by"));
-    let differ = || with_nvidia(two_sockets("0-255"), |at| if at == 3 { "T4" } else { "H100" });
+    assert!(why(&h100, &mig, &virtual_rank, 1).starts_with("cuda 1 MIG-b by"));
+    let differ = with_nvidia(two_sockets("0-255"), |at| if at == 3 { "T4" } else { "H100" });
     assert_eq!(
-        why(&differ(), &[], &two, 0),
+        why(&differ, &[], &two, 0),
         "cuda 0, (the GPUs differ, and CUDA takes the fastest first unless CUDA_DEVICE_ORDER is \
          PCI_BUS_ID), 128 CPUs"
     );
     for known in [("CUDA_DEVICE_ORDER", "PCI_BUS_ID"), ("CUDA_VISIBLE_DEVICES", "GPU-0,GPU-3")] {
-        assert!(
-            why(&differ(), &[known], &two, 0).contains(" is 0 0000:01:00.0 GPU-0"),
-            "{known:?}"
-        );
+        assert!(why(&differ, &[known], &two, 0).contains(" is 0 0000:01:00.0 GPU-0"), "{known:?}");
     }
     let gap = gcu();
     gap.file("dev/gcu8", "");
     assert_eq!(why(&gap, &[], &two, 0), "gcu 0 is 0, (its PCI address is not known), 128 CPUs");
-    let lost = h100();
+    let lost = h100;
     lost.file("sys/bus/pci/devices/0000:01:00.0/numa_node", "-1\n");
     let unknown = "cuda 0 is 0 0000:01:00.0 GPU-0, (the kernel does not tell the NUMA node of \
                    0000:01:00.0), 128 CPUs";
@@ -372,11 +372,11 @@ fn what_is_not_known_is_said() {
         decide(root, env, &bind).expect_err("nobody knows the place")
     };
     assert!(matches!(refused(&lost, &[]), PlanError::NumaUnknown { local_rank: 0 }));
-    assert!(matches!(refused(&differ(), &[]), PlanError::NumaUnknown { local_rank: 0 }));
-    assert!(matches!(refused(&h100(), &mig), PlanError::NumaUnknown { local_rank: 0 }));
-    assert!(matches!(refused(&two_sockets("0-255"), &[]), PlanError::NumaWithoutDevice));
+    assert!(matches!(refused(&differ, &[]), PlanError::NumaUnknown { local_rank: 0 }));
+    assert!(matches!(refused(&lost, &mig), PlanError::NumaUnknown { local_rank: 0 }));
+    assert!(matches!(refused(&none_there, &[]), PlanError::NumaWithoutDevice));
     let one = [("CUDA_VISIBLE_DEVICES", "4")];
-    assert!(matches!(refused(&h100(), &one), PlanError::NumaRank { local_rank: 1, devices: 1 }));
+    assert!(matches!(refused(&lost, &one), PlanError::NumaRank { local_rank: 1, devices: 1 }));
 }
 
 /// A machine without NUMA files has a plan; what a launch does not ask for is not looked at.
@@ -427,8 +427,9 @@ fn threads_follow_from_the_cores_and_the_quota() {
         ("0-11", "max 100000", "2", Some(6), "6 of 12 cores for each of 2 ranks"),
         ("0", "max 100000", "2", Some(1), "1 core for 2 ranks"),
     ];
+    let root = two_sockets("0-255");
     for (allowed, max, ranks, value, reason) in rows {
-        let root = two_sockets(allowed);
+        root.file("proc/self/status", format!("Cpus_allowed_list:\t{allowed}\n"));
         root.file("sys/fs/cgroup/cpu.max", max);
         for depth in [Depth::Launch, Depth::Full] {
             let words = ["--nproc", ranks, "t.py"];
@@ -443,7 +444,7 @@ fn threads_follow_from_the_cores_and_the_quota() {
             assert!(plan.ranks.iter().all(|rank| rank.cpu_count >= 1));
         }
     }
-    let root = two_sockets("0-255");
+    root.file("proc/self/status", "Cpus_allowed_list:\t0-255\n");
     root.file("sys/fs/cgroup/cpu.max", "1600000 100000\n");
     let of_quota = plan(&root, &[], &["--nproc", "4", "t.py"]);
     assert_eq!(of_quota.ranks[3].cpu_count, 4);
@@ -604,7 +605,9 @@ proptest! {
                 let count = u32::try_from(cpus.len()).expect("small");
                 prop_assert!(rank.cpu_count >= 1 && rank.cpu_count <= count);
                 prop_assert!(threads >= 1 && threads <= count);
-                cpus.iter().for_each(|cpu| *seen.entry(*cpu).or_default() += 1);
+                for cpu in cpus {
+                    *seen.entry(*cpu).or_default() += 1;
+                }
             }
             if mode == NumaBinding::Exclusive {
                 prop_assert!(seen.values().all(|ranks| *ranks == 1));
