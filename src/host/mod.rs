@@ -32,7 +32,7 @@ pub mod sysfs;
 pub mod system;
 pub mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod topology;
 pub mod variables;
 pub mod vendors;

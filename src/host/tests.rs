@@ -410,3 +410,106 @@ fn gathering_on_this_machine() {
             .expect("an empty machine can be read");
     assert!(!facts.has_proc && facts.cpus.is_empty() && facts.nofile_hard.is_none());
 }
+
+#[test]
+fn the_quota_of_control_groups() {
+    // /proc/self/cgroup, the groups that are there with what they say, thousandths of a CPU
+    type Row<'a> = (&'a str, Vec<(String, [(&'a str, String); 2])>, Option<u64>);
+    let pod = "kubepods/pod1/box";
+    let v1 = "4:memory:/\n3:cpu,cpuacct:/kubepods/pod1/box\n0::/elsewhere\n";
+    let v1_files = |quota: &str| {
+        [("cpu.cfs_quota_us", quota.to_owned()), ("cpu.cfs_period_us", "100000".to_owned())]
+    };
+    let v2_files = |max: &str| [("cpu.max", max.to_owned()), ("cpu.stat", String::new())];
+    let v2 = format!("0::/{pod}\n");
+    let rows: Vec<Row<'_>> = vec![
+        ("", vec![], None),
+        (&v2, vec![], None),
+        (&v2, vec![(pod.into(), v2_files("max 100000"))], None),
+        (&v2, vec![(pod.into(), v2_files("350000 100000"))], Some(3500)),
+        (&v2, vec![(pod.into(), v2_files("5000 1000"))], Some(5000)),
+        // The least of all around it.
+        (
+            &v2,
+            vec![(pod.into(), v2_files("max 1")), ("kubepods".into(), v2_files("7 2"))],
+            Some(3500),
+        ),
+        (&v2, vec![(pod.into(), v2_files("2 1")), (String::new(), v2_files("1 1"))], Some(1000)),
+        (&v2, vec![(pod.into(), v2_files("1 1")), (String::new(), v2_files("2 1"))], Some(1000)),
+        // The machine's path in a container that sees its own group alone.
+        (&v2, vec![(String::new(), v2_files("2 1"))], Some(2000)),
+        (
+            "0::/../other",
+            vec![(String::new(), v2_files("2 1")), ("other".into(), v2_files("1 1"))],
+            Some(2000),
+        ),
+        (&v2, vec![(pod.into(), v2_files("1 0"))], None),
+        (&v2, vec![(pod.into(), v2_files("much"))], None),
+        (v1, vec![(format!("cpu,cpuacct/{pod}"), v1_files("-1"))], None),
+        (v1, vec![(format!("cpu,cpuacct/{pod}"), v1_files("250000"))], Some(2500)),
+        (v1, vec![("cpu,cpuacct/kubepods".into(), v1_files("150000"))], None),
+        (
+            v1,
+            vec![
+                ("cpu,cpuacct/kubepods/pod1".into(), v1_files("150000")),
+                (format!("cpu,cpuacct/{pod}"), v1_files("-1")),
+            ],
+            Some(1500),
+        ),
+        (v1, vec![("cpu".into(), v1_files("50000"))], Some(500)),
+        // Version 2 has no `cpu` controller there.
+        (v1, vec![("elsewhere".into(), v2_files("1 1"))], None),
+    ];
+    for (groups, there, milli) in rows {
+        let root = Root::new(&[("proc/self/cgroup", groups)]);
+        for (group, files) in &there {
+            for (name, text) in files {
+                root.file(&format!("sys/fs/cgroup/{group}/{name}"), text);
+            }
+        }
+        let quota = quota::read(root.path());
+        assert_eq!(quota.as_ref().map(|quota| quota.milli), milli, "{groups} {there:?}");
+        if let Some(quota) = quota {
+            assert!(root.path().join(&quota.source[1..]).exists(), "{}", quota.source);
+        }
+    }
+    let of = |milli| quota::Quota { milli, source: String::new() };
+    assert_eq!(
+        (of(3500).text(), of(64_000).text(), of(100).text()),
+        ("3.5".into(), "64".into(), "0.1".into())
+    );
+    assert_eq!((of(3999).whole(), of(1).whole()), (3, 1));
+}
+
+#[test]
+fn physical_cores_from_a_few_files() {
+    let folder = "sys/devices/system/cpu";
+    let root = Root::new(&[]);
+    // Two cores of two threads, then two of one: CPUs 0 and 1, 2 and 3, 4, 5.
+    for (cpu, siblings) in ["0-1", "0-1", "2-3", "2-3", "4", "5"].iter().enumerate() {
+        root.file(&format!("{folder}/cpu{cpu}/topology/thread_siblings_list"), siblings);
+    }
+    let count = |cpus: &[u32]| cores::count(root.path(), &cpus.iter().copied().collect());
+    for (cpus, expected) in [
+        (&[0, 1, 2, 3, 4, 5][..], Some(4)),
+        (&[0, 1, 2, 3], Some(2)),
+        (&[0, 2, 4], Some(3)),
+        (&[1, 2, 3], Some(2)),
+        (&[4, 5], Some(2)),
+        (&[6], None),
+        (&[], None),
+    ] {
+        assert_eq!(count(cpus), expected, "{cpus:?}");
+    }
+    root.file(&format!("{folder}/smt/active"), "0\n");
+    assert_eq!(count(&[0, 1, 2]), Some(3), "no core has two threads that run");
+}
+
+#[test]
+fn the_pci_device_of_a_device_number() {
+    let root = Root::new(&[("sys/devices/pci0000:30/0000:3D:00.0/gcu/gcu0/dev", "235:0\n")]);
+    root.link("sys/dev/char/235:0", "../../devices/pci0000:30/0000:3D:00.0/gcu/gcu0");
+    root.link("sys/devices/pci0000:30/0000:3D:00.0/gcu/gcu0/device", "../..");
+    assert_eq!(places::of_number(root.path(), 235, 0).as_deref(), Some("0000:3d:00.0"));
+    assert_eq!(places::of_number(root.path(), 235, 1), None);
+}

@@ -8,6 +8,9 @@
 //! - M2: the CPUs of a bound rank are never none, and never one that nvlaunch itself may not use.
 //! - M3: the variables are those that the ranks get: the caller's, the profile's, preflight's.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};

@@ -12,7 +12,7 @@ use crate::preflight::{BackendChoice, Verdict};
 use crate::settings::env::Env;
 use crate::settings::spec::NumaBinding;
 
-fn spec(words: &[&str]) -> LaunchSpec {
+pub(super) fn spec(words: &[&str]) -> LaunchSpec {
     let line = std::iter::once("nvlaunch").chain(words.iter().copied()).map(OsString::from);
     match crate::cli::parse(line.collect(), &Env::default()) {
         Ok(crate::cli::Invocation::Run(args)) => {
