@@ -47,6 +47,9 @@ pub const HIP_VISIBLE_DEVICES: &str = "HIP_VISIBLE_DEVICES";
 /// Read: the GPUs that `ROCm` leaves to HIP.
 pub const ROCR_VISIBLE_DEVICES: &str = "ROCR_VISIBLE_DEVICES";
 
+/// Read: fixes the seed of hashes, which warm ranks share in any case.
+pub const PYTHONHASHSEED: &str = "PYTHONHASHSEED";
+
 /// Set to 1 for each rank where it is unset and there are several ranks.
 pub const OMP_NUM_THREADS: &str = "OMP_NUM_THREADS";
 /// Set to 1 for each rank where it is unset.

@@ -33,6 +33,7 @@ use crate::host::target::{ProgramFact, ScriptFact};
 use crate::host::{Facts, WorkingDir};
 use crate::preflight::{BackendChoice, Judgement, VariableChoice};
 use crate::settings::spec::{LaunchSpec, MAX_RANKS, ProcCount, StdinChoice, StoreHost, Target};
+use crate::warm::{self, Warmth};
 
 /// Files that nvlaunch has open besides those of the ranks.
 pub const OWN_FILES: u64 = 16;
@@ -66,6 +67,8 @@ pub struct Plan {
     pub backend: Option<BackendChoice>,
     /// What preflight chose for variables, and why; those that are the user's own are not touched.
     pub variables: Vec<VariableChoice>,
+    /// Whether ranks are forked from an interpreter that has imported their modules, or why not.
+    pub warmth: Warmth,
 }
 
 /// What one rank is.
@@ -139,7 +142,10 @@ pub fn decide(
                 cpus: cpus(spec, facts, local_rank)?,
             })
         })
-        .collect::<Result<_, PlanError>>()?;
+        .collect::<Result<Vec<_>, PlanError>>()?;
+    let hash_seed = facts.caller.python_hash_seed.as_deref();
+    let warmth = warm::decide(spec, hash_seed, &common_env, &ranks);
+    notes.extend(warmth.note());
     Ok(Plan {
         run_id,
         launch_id: facts.fresh_run_id.clone(),
@@ -153,6 +159,7 @@ pub fn decide(
         stdin_rank,
         backend: judgement.map(|judgement| judgement.backend.clone()),
         variables: judgement.map(|judgement| judgement.variables.clone()).unwrap_or_default(),
+        warmth,
     })
 }
 

@@ -26,6 +26,8 @@ pub struct Defaults {
     pub shutdown: Shutdown,
     /// What is looked at before a job starts.
     pub preflight: Preflight,
+    /// Ranks that are forked from one interpreter.
+    pub warm: Warm,
     /// What the ranks read.
     pub input: Input,
     /// What the ranks print.
@@ -81,6 +83,16 @@ pub struct Preflight {
     pub deadline: String,
     pub deadline_without_persistence: String,
     pub severity: BTreeMap<Code, Severity>,
+}
+
+/// See `warm` in the file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the file says what each key is")]
+pub struct Warm {
+    pub modules: String,
+    pub at: String,
+    pub timeout: String,
 }
 
 /// See `input` in the file.

@@ -32,7 +32,7 @@ use crate::env_vars;
 use defaults::Defaults;
 use env::Env;
 use layers::Layers;
-use spec::{LaunchSpec, LogDir, LogSpec, Target};
+use spec::{LaunchSpec, LogDir, LogSpec, Target, WarmSpec};
 
 /// Joins the layers. `args` is what [`crate::cli::parse`] gave.
 pub fn resolve(args: &RunArgs, env: &Env) -> Result<LaunchSpec, SettingsError> {
@@ -102,6 +102,7 @@ pub fn resolve(args: &RunArgs, env: &Env) -> Result<LaunchSpec, SettingsError> {
             .map(|given| given.parse(values::numa_binding))
             .transpose()?,
         preflight: preflight::of_launch(args, &layers, &defaults.preflight, env)?,
+        warm: warm(args, &layers, &defaults)?,
         logs: logs(args, &layers, &defaults)?,
         json_report: layers.own(args.json_report.as_ref()).map(PathBuf::from),
         notes,
@@ -126,6 +127,29 @@ fn target(args: &RunArgs, layers: &Layers<'_>) -> Result<Target, SettingsError> 
         (false, false) if script == "-" => Err(SettingsError::ScriptFromStdin),
         (false, false) => Ok(Target::Script(script.into())),
     }
+}
+
+/// Warm start is off unless `--warm` is given; its other options say how it is done.
+fn warm(
+    args: &RunArgs,
+    layers: &Layers<'_>,
+    defaults: &Defaults,
+) -> Result<Option<WarmSpec>, SettingsError> {
+    let defaults = &defaults.warm;
+    let modules = layers.own_text(args.warm.as_ref(), "--warm")?.map(|given| {
+        // Without `=MODULES` the value is empty.
+        if given.value.is_empty() { layers.default("modules", &defaults.modules) } else { given }
+    });
+    let at = layers
+        .own_text(args.warm_at.as_ref(), "--warm-at")?
+        .unwrap_or_else(|| layers.default("at", &defaults.at))
+        .parse(values::warm_at)?;
+    let deadline = layers
+        .own_text(args.warm_timeout.as_ref(), "--warm-timeout")?
+        .unwrap_or_else(|| layers.default("timeout", &defaults.timeout))
+        .parse(values::duration)?;
+    let modules = modules.map(|given| given.parse(values::modules)).transpose()?;
+    Ok(modules.map(|modules| WarmSpec { modules, at, deadline }))
 }
 
 fn logs(

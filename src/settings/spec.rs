@@ -169,6 +169,28 @@ pub struct PreflightSpec {
     pub severity: BTreeMap<Code, Severity>,
 }
 
+/// Which attempts get warm ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WarmAt {
+    /// The first.
+    Start,
+    /// All but the first.
+    Restart,
+    /// Every one.
+    Both,
+}
+
+/// Ranks that are forked from an interpreter which has imported their modules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarmSpec {
+    /// The modules, in this order; never empty.
+    pub modules: Vec<String>,
+    /// Which attempts get such ranks.
+    pub at: WarmAt,
+    /// How long the imports may take before ranks start cold.
+    pub deadline: Duration,
+}
+
 /// Everything the user wants of a launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchSpec {
@@ -214,6 +236,8 @@ pub struct LaunchSpec {
     pub numa_binding: Option<NumaBinding>,
     /// What is looked at before the job starts.
     pub preflight: PreflightSpec,
+    /// Warm start, where asked for.
+    pub warm: Option<WarmSpec>,
     /// Output.
     pub logs: LogSpec,
     /// Where the report is written as JSON, when asked for.

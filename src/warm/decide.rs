@@ -1,0 +1,196 @@
+//! Whether ranks can be warm, as far as that is known before anything is started. Pure.
+//!
+//! - D1: nothing is refused that works: what depends on the interpreter itself (its version, its
+//!   flags, what an import leaves) is looked at by the template, which says why not.
+//! - D2: a variable that is read while modules are imported must be the same for all ranks: the
+//!   template has one value. Python's names are among them. Names of the launcher's contract are
+//!   not: scripts read them; a module that does so while it is imported is found by the template.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
+
+use crate::env_vars;
+use crate::host::vendors;
+use crate::plan::{EnvChange, RankPlan};
+use crate::settings::spec::{LaunchSpec, Target, WarmAt};
+
+/// Whether ranks are forked from a template.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Warmth {
+    /// Nobody asked for it.
+    #[default]
+    Off,
+    /// They are.
+    Warm(WarmPlan),
+    /// They are not, though it was asked for.
+    Cold {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// How ranks are forked from a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarmPlan {
+    /// Modules that the template imports, in this order.
+    pub modules: Vec<String>,
+    /// Which attempts get warm ranks.
+    pub at: WarmAt,
+    /// How long the imports may take.
+    pub deadline: Duration,
+    /// The template's variables over the caller's environment, as a rank's without its own.
+    pub env: Vec<(OsString, OsString)>,
+    /// Names of variables that are a rank's own, or an attempt's.
+    pub own_names: Vec<OsString>,
+    /// What the path of a device that must not be open begins with.
+    pub devices: Vec<String>,
+}
+
+impl WarmPlan {
+    /// Whether this attempt gets warm ranks.
+    pub fn is_for(&self, attempt: u32) -> bool {
+        match self.at {
+            WarmAt::Start => attempt == 0,
+            WarmAt::Restart => attempt > 0,
+            WarmAt::Both => true,
+        }
+    }
+}
+
+impl Warmth {
+    /// One line for the user; `None` where nothing was asked for.
+    pub fn note(&self) -> Option<String> {
+        match self {
+            Self::Off => None,
+            Self::Cold { reason } => Some(format!("ranks start cold: {reason}")),
+            Self::Warm(plan) => {
+                let when = match plan.at {
+                    WarmAt::Start => " at the start",
+                    WarmAt::Restart => " at restarts",
+                    WarmAt::Both => "",
+                };
+                let modules = plan.modules.join(", ");
+                let is_fixed = plan.env.iter().any(|(name, _)| name == env_vars::PYTHONHASHSEED);
+                let seed = if is_fixed { "" } else { "; all ranks share one hash seed" };
+                Some(format!("ranks start warm{when}, with {modules} imported once{seed}"))
+            }
+        }
+    }
+}
+
+/// Variables of an attempt: nobody knows them when the template starts.
+const OF_ATTEMPT: &[&str] =
+    &[env_vars::MASTER_PORT, env_vars::RESTART_COUNT, env_vars::ATTEMPT, env_vars::ERROR_FILE];
+
+/// What libraries read while they are loaded begins with one of these.
+const READ_AT_IMPORT: &[&str] = &[
+    "OMP_",
+    "GOMP_",
+    "MKL_",
+    "KMP_",
+    "OPENBLAS_",
+    "GOTO_",
+    "BLIS_",
+    "VECLIB_",
+    "NUMEXPR_",
+    "ATEN_",
+    "TORCH_",
+    "PYTORCH_",
+    "LD_",
+    "PYTHON",
+    "MALLOC_",
+    "GLIBC_",
+    "LC_",
+    "LANG",
+];
+
+/// Names among those that `PyTorch` reads only when a job uses them: its contract with launchers.
+const READ_LATE: &[&str] = &["TORCHELASTIC_", "TORCH_NCCL_", "TORCH_ELASTIC_"];
+
+fn is_read_at_import(name: &OsStr) -> bool {
+    let is_of =
+        |list: &[&str]| list.iter().any(|head| name.as_bytes().starts_with(head.as_bytes()));
+    is_of(READ_AT_IMPORT) && !is_of(READ_LATE)
+}
+
+/// Decides it. `common` and `ranks` are the plan's; `hash_seed` is the caller's.
+pub fn decide(
+    spec: &LaunchSpec,
+    hash_seed: Option<&OsStr>,
+    common: &[(OsString, EnvChange)],
+    ranks: &[RankPlan],
+) -> Warmth {
+    let Some(warm) = &spec.warm else { return Warmth::Off };
+    let cold = |reason: String| Warmth::Cold { reason };
+    if matches!(spec.target, Target::Program(_)) {
+        return cold("--no-python starts a program that nvlaunch cannot look into".to_owned());
+    }
+    if warm.at == WarmAt::Restart && spec.max_restarts == 0 {
+        return cold("--warm-at restart, and there are no restarts".to_owned());
+    }
+    let (first, others) = match ranks {
+        [] => return cold("there are no ranks".to_owned()),
+        [first, others @ ..] => (first, others),
+    };
+    let same = |entry: &(OsString, OsString)| others.iter().all(|rank| rank.env.contains(entry));
+    let mut own_names: Vec<OsString> = OF_ATTEMPT.iter().map(OsString::from).collect();
+    for (name, _) in ranks.iter().flat_map(|rank| rank.env.iter().filter(|entry| !same(entry))) {
+        if !own_names.contains(name) {
+            own_names.push(name.clone());
+        }
+    }
+    if let Some(name) = own_names.iter().find(|name| is_read_at_import(name)) {
+        let name = name.display();
+        return cold(format!("{name} differs from rank to rank and is read at import"));
+    }
+    let mut env: Vec<(OsString, OsString)> = common
+        .iter()
+        .filter_map(|(name, change)| match change {
+            EnvChange::Set(value) => Some((name.clone(), value.clone())),
+            EnvChange::Remove => None,
+        })
+        .collect();
+    let is_own = |name: &OsString| own_names.contains(name);
+    env.extend(first.env.iter().filter(|(name, _)| !is_own(name)).cloned());
+    env.retain(|(name, _)| !is_own(name));
+    if let Some(seed) = hash_seed.filter(|seed| !seed.is_empty() && *seed != "random")
+        && !env.iter().any(|(name, _)| name == env_vars::PYTHONHASHSEED)
+    {
+        env.push((env_vars::PYTHONHASHSEED.into(), seed.to_owned()));
+    }
+    Warmth::Warm(WarmPlan {
+        modules: warm.modules.clone(),
+        at: warm.at,
+        deadline: warm.deadline,
+        env,
+        own_names,
+        devices: vendors::node_prefixes(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_read_at_import() {
+        for (name, expected) in [
+            ("OMP_NUM_THREADS", true),
+            ("MKL_NUM_THREADS", true),
+            ("KMP_AFFINITY", true),
+            ("OPENBLAS_NUM_THREADS", true),
+            ("TORCH_LOGS", true),
+            ("LD_PRELOAD", true),
+            ("PYTHONHASHSEED", true),
+            ("TORCHELASTIC_ERROR_FILE", false),
+            ("TORCHELASTIC_RESTART_COUNT", false),
+            ("TORCH_NCCL_ASYNC_ERROR_HANDLING", false),
+            ("RANK", false),
+            ("CUDA_VISIBLE_DEVICES", false),
+            ("NCCL_SOCKET_IFNAME", false),
+        ] {
+            assert_eq!(is_read_at_import(OsStr::new(name)), expected, "{name}");
+        }
+    }
+}
