@@ -179,6 +179,7 @@ impl Supervisor {
             Event::Deferred => self.deferred = self.phase == Phase::Running,
             Event::Spawned { rank, pid } => self.spawned(now, *rank, *pid),
             Event::SpawnFailed { rank, reason } => {
+                self.deferred = false;
                 self.cannot_start.get_or_insert((*rank, reason.clone(), false));
                 self.drain(now, SIGTERM, &mut actions);
             }
@@ -214,6 +215,9 @@ impl Supervisor {
 
     fn spawned(&mut self, now: Now, rank: u32, pid: i32) {
         self.deferred = false;
+        if self.phase != Phase::Running {
+            return; // C8
+        }
         if let Some(record) = self.attempt.ranks.get_mut(rank as usize)
             && record.life == Life::NotStarted
         {
