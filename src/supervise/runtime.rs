@@ -8,6 +8,8 @@
 //! nvlaunch itself was not running at the time (`ep_poll_callback` in fs/eventpoll.c). Before Linux
 //! 5.3 there are no pidfds; then `SIGCHLD` wakes the loop and ties are broken by local rank.
 
+mod warm;
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -29,7 +31,7 @@ use super::ranks::Ranks;
 use super::record::{FORMAT, Header, Step};
 use super::roll_call::RollCall;
 use super::signals::{Incoming, Signals};
-use super::warm_start::{self, Turn, Waiting, WarmStart, WarmTimes};
+use super::warm_start::{self, Waiting, WarmStart, WarmTimes};
 use crate::diagnose::exit::Exit;
 use crate::diagnose::missing::Account;
 use crate::host::process;
@@ -510,68 +512,6 @@ impl Runtime<'_> {
         }
     }
 
-    /// Something may have come from the template or from what it forked.
-    fn warm_turn(&mut self) {
-        let turn = self.look_at_warm();
-        let mut events = VecDeque::new();
-        self.take_turn(turn, &mut events);
-        self.feed_all(events);
-        self.go();
-    }
-
-    fn look_at_warm(&mut self) -> Turn {
-        let before = self.warm.pid();
-        let turn = self.with_warm(WarmStart::turn);
-        for line in self.warm.take_said() {
-            self.say(Some(line));
-        }
-        let pid = self.warm.pid();
-        if pid != before {
-            self.family.set_template(pid);
-            if let (Some(pid), Some(keeper)) = (pid, &mut self.keeper) {
-                keeper.know(pid);
-            }
-        }
-        turn
-    }
-
-    fn with_warm<T>(&mut self, f: impl FnOnce(&mut WarmStart, &warm_start::Context<'_>) -> T) -> T {
-        let order = self.ranks.order_for_template();
-        let cx = warm_start::Context {
-            now: self.clock.now(),
-            epoll: &self.epoll,
-            plan: self.job.plan,
-            order: &order,
-            run_dir: self.job.run_dir.as_deref(),
-        };
-        f(&mut self.warm, &cx)
-    }
-
-    fn take_turn(&mut self, turn: Turn, events: &mut VecDeque<Event>) {
-        match turn {
-            Turn::Wait => {}
-            Turn::Cold(waiting, why) => {
-                self.say(Some(format!("nvlaunch: note: ranks start cold: {why}\n")));
-                self.spawn_cold(waiting, events);
-            }
-            Turn::Complete(waiting, pids) => {
-                for (rank, pid) in (0u32..).zip(pids) {
-                    self.ranks.adopt(rank, pid);
-                    self.watch_rank(rank, pid);
-                    events.push_back(Event::Spawned { rank, pid });
-                }
-                // Our copies of the ranks' streams close here.
-                drop(waiting);
-            }
-        }
-    }
-
-    /// The core knows the ranks; their scripts may run.
-    fn go(&mut self) {
-        let attempt = self.core.attempt().number;
-        self.warm.go(attempt, self.job.plan.ranks.len());
-    }
-
     fn start_keeper(&mut self) {
         let keep = self.job.spec.keep_daemons;
         let Ok(mut keeper) = Keeper::start(&self.job.mark, keep, self.job.run_dir.as_deref())
@@ -650,20 +590,6 @@ impl Runtime<'_> {
         let pid = self.ranks.pid(rank)?;
         let process = process::look(pid)?;
         Some(StuckRank { rank, pid, state: process.state, waits_in: process::waits_in(pid) })
-    }
-
-    /// Ends the template, and what the modules it imported may have started.
-    fn end_template(&mut self) {
-        if self.warm.pid().is_none() {
-            return;
-        }
-        self.with_warm(WarmStart::dismiss);
-        self.family.set_template(None);
-        let end = Instant::now() + Duration::from_secs(1);
-        while self.family.count(Which::All) > 0 && Instant::now() < end {
-            self.family.end(Which::All, Signal::KILL);
-            std::thread::sleep(Duration::from_millis(1));
-        }
     }
 
     fn into_ended(mut self) -> Ended {

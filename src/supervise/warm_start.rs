@@ -19,7 +19,7 @@ use rustix::process::Signal;
 
 use super::event::Now;
 use super::shim::Order;
-use crate::host::process;
+use crate::host::process::{self, Process};
 use crate::logs::{RankOutput, RankPipes};
 use crate::plan::{AttemptEnv, Plan};
 use crate::warm::candidates::{Candidates, Standing};
@@ -43,6 +43,8 @@ const FORK_LIMIT: Duration = Duration::from_secs(20);
 const FORK_LIMIT_PER_RANK: Duration = Duration::from_millis(100);
 /// With warm restarts only, the first ranks have their own imports behind them by then.
 const PREPARE_AFTER: Duration = Duration::from_secs(10);
+/// How long killed processes, that nobody was told of, are waited for.
+const GONE_WITHIN: Duration = Duration::from_millis(50);
 /// The longest line that is shown of what a template prints.
 const LINE: usize = 4096;
 
@@ -189,20 +191,20 @@ impl WarmStart {
     pub fn turn(&mut self, cx: &Context<'_>) -> Turn {
         self.show_output(cx);
         if let Err(why) = self.look_at_template(cx) {
-            return self.give_up(cx, &why);
+            return self.give_up(&why);
         }
         if self.prepare_at.is_some_and(|at| at <= cx.now) {
             self.prepare_at = None;
             if self.template.is_none()
                 && let Err(why) = self.start_template(cx)
             {
-                return self.give_up(cx, &why);
+                return self.give_up(&why);
             }
         }
         self.read_times(cx);
         match self.advance(cx) {
             Ok(turn) => turn,
-            Err(why) => self.give_up(cx, &why),
+            Err(why) => self.give_up(&why),
         }
     }
 
@@ -263,8 +265,12 @@ impl WarmStart {
         let Some(forks) = &mut pending.forks else {
             match self.template.as_ref().map(|(_, state)| *state) {
                 Some(State::Ready) => self.ask(cx)?,
-                None => self.start_template(cx)?,
-                Some(State::Importing { .. } | State::Retired) => {}
+                Some(State::Importing { .. }) => {}
+                // One that does not end is a stray like any other.
+                Some(State::Retired) | None => {
+                    self.drop_template(cx);
+                    self.start_template(cx)?;
+                }
             }
             return Ok(Turn::Wait);
         };
@@ -354,34 +360,37 @@ impl WarmStart {
     }
 
     /// The ranks that wait start cold; what was forked for them ends.
-    fn give_up(&mut self, cx: &Context<'_>, why: &str) -> Turn {
-        let pending = self.cancel();
-        if self.plan.is_none() {
-            self.prepare_at = None;
+    fn give_up(&mut self, why: &str) -> Turn {
+        if let Some(pending) = self.cancel() {
+            return Turn::Cold(pending.ranks, why.to_owned());
         }
-        match pending {
-            Some(pending) => Turn::Cold(pending.ranks, why.to_owned()),
-            None => {
-                let _ = cx;
-                self.said.push(format!("nvlaunch: note: restarts will be cold: {why}\n"));
-                Turn::Wait
-            }
-        }
+        self.said.push(format!("nvlaunch: note: restarts will be cold: {why}\n"));
+        Turn::Wait
     }
 
-    /// Nobody waits any more. A template that was at work is ended with what it forked.
+    /// Nobody waits any more. A template that was at work is ended, and what it forked.
     fn cancel(&mut self) -> Option<Pending> {
-        let pending = self.pending.take();
+        let pending = self.pending.take()?;
+        let forks = pending.forks.as_ref();
+        let pids = forks.into_iter().flat_map(|forks| forks.candidates.pids());
+        let me = nix::unistd::getpid().as_raw();
+        let template = self.pid();
+        // A process between the template and its ranks is the template's child.
+        let parents: Vec<i32> = template.into_iter().flat_map(process::children).collect();
+        let is_ours = |p: &Process| p.parent == me || parents.contains(&p.parent);
+        let forked: Vec<Process> =
+            pids.filter_map(|(_, pid)| process::look(pid)).filter(is_ours).collect();
         self.retire();
-        for (_, pid) in pending.iter().flat_map(|p| &p.forks).flat_map(|f| f.candidates.pids()) {
-            if let Some(process) = process::look(pid)
-                && (process.parent == nix::unistd::getpid().as_raw()
-                    || Some(process.parent) == self.pid())
-            {
-                process::signal_if_same(&process, Signal::KILL);
-            }
+        for process in &forked {
+            process::signal_if_same(process, Signal::KILL);
         }
-        pending
+        // So that nothing counts them as left over.
+        let end = Instant::now() + GONE_WITHIN;
+        let is_there = |p: &Process| process::look(p.pid).is_some_and(|p| !p.is_zombie());
+        while forked.iter().any(is_there) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Some(pending)
     }
 
     /// The ranks that wait are not wanted any more.
@@ -425,6 +434,10 @@ impl WarmStart {
 
     fn drop_template(&mut self, cx: &Context<'_>) {
         if let Some((template, _)) = self.template.take() {
+            if !self.line.is_empty() {
+                self.line.push(b'\n');
+                self.show_lines();
+            }
             let _ = cx.epoll.delete(template.socket().fd());
             let _ = cx.epoll.delete(template.output());
             if let Some(pidfd) = template.pidfd() {
@@ -464,6 +477,10 @@ impl WarmStart {
             }
             Some(bytes) => self.line.extend(bytes),
         }
+        self.show_lines();
+    }
+
+    fn show_lines(&mut self) {
         while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.line.drain(..=end).collect();
             let text = String::from_utf8_lossy(&line[..end.min(LINE)]).into_owned();

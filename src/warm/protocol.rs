@@ -13,6 +13,7 @@ pub struct Packet(Vec<u8>);
 
 impl Packet {
     /// Adds a field.
+    #[must_use]
     pub fn one(mut self, field: impl AsRef<OsStr>) -> Self {
         if !self.0.is_empty() {
             self.0.push(0);
@@ -22,6 +23,7 @@ impl Packet {
     }
 
     /// Adds a list.
+    #[must_use]
     pub fn many<T: AsRef<OsStr>>(self, fields: impl IntoIterator<Item = T>) -> Self {
         let fields: Vec<T> = fields.into_iter().collect();
         let packet = self.one(fields.len().to_string());
