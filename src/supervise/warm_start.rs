@@ -447,7 +447,7 @@ impl WarmStart {
     }
 
     /// What ranks say once their scripts begin.
-    fn read_times(&mut self, cx: &Context<'_>) {
+    pub fn read_times(&mut self, cx: &Context<'_>) {
         let Some(channel) = &self.channel else { return };
         loop {
             match channel.receive() {

@@ -453,7 +453,7 @@ class Rank:
         if old is not None:
             raw = io.open(0, "rb", closefd=False)
             raw.raw.name = "<stdin>"
-            new = io.TextIOWrapper(raw, old.encoding, old.errors, "\n")
+            new = io.TextIOWrapper(raw, old.encoding, old.errors, "\n", False, True)
             new.mode = "r"
             if sys.stdin is old:
                 sys.stdin = new

@@ -23,3 +23,4 @@ mod store;
 mod streams;
 mod stuck;
 mod suspend;
+mod warm;

@@ -75,6 +75,7 @@ impl Runtime<'_> {
 
     /// Ends the template, and what the modules it imported may have started.
     pub(super) fn end_template(&mut self) {
+        self.with_warm(WarmStart::read_times);
         if self.warm.pid().is_none() {
             return;
         }
