@@ -167,16 +167,14 @@ def import_all(names):
 
 
 def check_threads():
-    threads = os.listdir("/proc/self/task")
-    if len(threads) > 1:
-        names = []
-        for thread in threads:
-            if int(thread) != os.getpid():
-                with open("/proc/self/task/%s/comm" % thread) as comm:
-                    names.append(comm.read().strip())
-        raise Refused(
-            "%d thread(s) survived the import: %s" % (len(names), ", ".join(sorted(set(names))))
-        )
+    threads = [int(thread) for thread in os.listdir("/proc/self/task")]
+    if len(threads) == 1:
+        return
+    python = sys.modules.get("threading")
+    names = {thread.ident: thread.name for thread in python.enumerate()} if python else {}
+    names = sorted({name for ident, name in names.items() if ident != python.get_ident()})
+    names = names or ["started by a library"]
+    raise Refused("%d thread(s) survived the import: %s" % (len(threads) - 1, ", ".join(names)))
 
 
 def check_children():

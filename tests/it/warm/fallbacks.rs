@@ -22,7 +22,7 @@ fn modules_that_cannot_be_imported_once_for_all() {
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         (
             "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
-            "1 thread(s) survived the import: python",
+            "1 thread(s) survived the import: Thread-1",
         ),
         ("import subprocess; subprocess.Popen(['sleep', '60'])", "a process survived the import"),
         ("import os\nos.environ.get('LOCAL_RANK')", "m reads LOCAL_RANK while it is imported"),

@@ -35,7 +35,7 @@ def fact(name, value):
 main = sys.modules["__main__"]
 fact("main", sorted(name for name in vars(main) if name.startswith("__")))
 fact("file", __file__)
-fact("spec", __spec__)
+fact("spec", __spec__ and (__spec__.name, __spec__.origin, __spec__.cached))
 fact("cached", getattr(main, "__cached__", "absent"))
 fact("loader", type(__loader__).__name__)
 fact("builtins", __builtins__.__name__)
@@ -48,7 +48,7 @@ fact("executable", sys.executable)
 fact("stack", [frame.function for frame in inspect.stack()])
 fact("sitecustomize", "sitecustomize" in sys.modules)
 fact("path hooks", [str(p) for p in sys.path_importer_cache if "/fd/" in str(p)])
-fact("frame", sys._getframe().f_back)
+fact("frame", str(sys._getframe().f_back).split("file")[-1])
 fact("streams", [(s.name, s.mode, s.encoding, s.errors, s.isatty(), s.line_buffering,
                   s.write_through, s.closed, s.seekable()) for s in (sys.stdin, sys.stdout, sys.stderr)])
 fact("raw", [type(s.buffer).__name__ for s in (sys.stdin, sys.stdout, sys.stderr)])
