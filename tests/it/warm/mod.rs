@@ -6,6 +6,8 @@
 mod ends;
 mod fallbacks;
 mod same;
+mod seen;
+mod table;
 
 use crate::harness::Job;
 
