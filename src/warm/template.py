@@ -484,6 +484,10 @@ class Rank:
         numpy_random = sys.modules.get("numpy.random")
         if numpy_random is not None:
             numpy_random.seed()
+        # Its default generator got its seed by chance, once for all.
+        generator = getattr(sys.modules.get("torch"), "default_generator", None)
+        if generator is not None:
+            generator.seed()
         process = sys.modules.get("multiprocessing.process")
         if process is not None:
             process.current_process().authkey = os.urandom(32)
@@ -491,6 +495,12 @@ class Rank:
         if threading is not None:
             thread = threading.current_thread()
             getattr(thread, "_set_native_id", lambda: None)()
+        import atexit
+        import gc
+
+        if hasattr(gc, "unfreeze"):
+            # The end of the interpreter collects what `__main__` held, which was frozen, too.
+            atexit.register(gc.unfreeze)
 
     def wait_for_parent(self):
         """Waits until nvlaunch is the parent, then dies with it."""

@@ -114,7 +114,7 @@ impl Template {
         let mut memory = File::from(memory);
         memory.write_all(&archive::archive())?;
         let mut path = OsString::from(format!("/proc/self/fd/{}", memory.as_raw_fd()));
-        if let Some(others) = &python_path {
+        if let Some(others) = python_path.as_ref().filter(|others| !others.is_empty()) {
             path.push(":");
             path.push(others);
         }
@@ -202,11 +202,11 @@ fn output_pipe() -> io::Result<(File, OwnedFd)> {
     Ok((File::from(ours), theirs))
 }
 
-/// `PYTHONPATH` as a rank has it, where that is set to something.
+/// `PYTHONPATH` as a rank has it, where that is set.
 fn python_path(warm: &WarmPlan) -> Option<OsString> {
     let planned = warm.env.iter().find(|(name, _)| name == env_vars::PYTHONPATH);
     let value = planned.map(|(_, value)| value.clone());
-    value.or_else(|| std::env::var_os(env_vars::PYTHONPATH)).filter(|value| !value.is_empty())
+    value.or_else(|| std::env::var_os(env_vars::PYTHONPATH))
 }
 
 /// What the template is told before it runs.
