@@ -495,6 +495,13 @@ class Rank:
         if threading is not None:
             thread = threading.current_thread()
             getattr(thread, "_set_native_id", lambda: None)()
+        logging = sys.modules.get("logging")
+        if hasattr(logging, "_startTime"):
+            # Records count their times from there, as a float or, since 3.13, in nanoseconds.
+            import time
+
+            now = time.time_ns()
+            logging._startTime = now if isinstance(logging._startTime, int) else now / 1e9
         import atexit
         import gc
 

@@ -53,8 +53,28 @@ const fn differs(
 }
 
 /// All of them.
-const DIFFERENCES: &[Difference] =
-    &[differs(&["modules"], "module *", "modules that were imported once are there: the purpose")];
+const DIFFERENCES: &[Difference] = &[
+    differs(
+        &["modules", "the environment's own site"],
+        "module *",
+        "modules that were imported once are there: the purpose",
+    ),
+    differs(
+        &["hashes", "seeds"],
+        "all ranks: hash*",
+        "the seed of hashes cannot change in a running interpreter; nvlaunch says so at the start",
+    ),
+    differs(
+        &["collector"],
+        "frozen",
+        "what was imported once is left out of collections, so that ranks go on sharing it",
+    ),
+    differs(
+        &["process"],
+        "tty, flags of fork without exec",
+        "the kernel marks a process that has executed no program since it was forked",
+    ),
+];
 
 #[test]
 fn a_script_cannot_tell_whether_its_rank_is_warm() {
@@ -170,9 +190,12 @@ fn launch(row: &Row, is_warm: bool) -> Seen {
 fn look(row: &Row, end: &End) -> Seen {
     let dir = end.dir.path();
     let ranks = if row.is_alone { 1 } else { 2 };
+    let mut run_folder = String::from("<no run folder>");
     let outputs: Vec<[Vec<u8>; 2]> = if row.has_logs {
         let run = std::fs::read_dir(dir.join("logs")).expect("logs").next().expect("a run");
-        let attempt = run.expect("an entry").path().join("attempt_0");
+        let run = run.expect("an entry");
+        run_folder = run.file_name().into_string().expect("a name");
+        let attempt = run.path().join("attempt_0");
         let read = |rank: usize, name: &str| {
             std::fs::read(attempt.join(rank.to_string()).join(name)).expect("a log of the rank")
         };
@@ -183,7 +206,10 @@ fn look(row: &Row, end: &End) -> Seen {
     let mut seen = Seen::new();
     let mut own: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (rank, [stdout, stderr]) in outputs.iter().enumerate() {
-        let stdout = plain(&String::from_utf8_lossy(stdout), dir);
+        let plain = |bytes: &[u8]| {
+            plain(&String::from_utf8_lossy(bytes), dir).replace(&run_folder, "<run>")
+        };
+        let stdout = plain(stdout);
         let mut order = String::new();
         for line in stdout.lines() {
             let (name, value) = line.split_once(": ").unwrap_or(("other", line));
@@ -191,7 +217,8 @@ fn look(row: &Row, end: &End) -> Seen {
                 own.entry(name.to_owned()).or_default().push(value.to_owned());
                 continue;
             }
-            let value = if name.ends_with("MASTER_PORT") { "<port>" } else { value };
+            let is_of_run = name.ends_with("MASTER_PORT") || name.ends_with("NVLAUNCH_RUN_ID");
+            let value = if is_of_run && !value.is_empty() { "<of the run>" } else { value };
             let all = seen.entry(format!("rank {rank}: {name}")).or_default();
             *all += value;
             all.push('\n');
@@ -199,8 +226,7 @@ fn look(row: &Row, end: &End) -> Seen {
             order.push('\n');
         }
         seen.insert(format!("rank {rank}: {ORDER}"), order);
-        let stderr = plain(&String::from_utf8_lossy(stderr), dir);
-        seen.insert(format!("rank {rank}: stderr"), stderr);
+        seen.insert(format!("rank {rank}: stderr"), plain(stderr));
     }
     for (name, values) in own {
         let first = &values[0];
@@ -238,7 +264,7 @@ fn plain(text: &str, dir: &Path) -> String {
     let text = text.replace(&dir.display().to_string(), "<dir>");
     let mut out = String::new();
     let mut rest = text.as_str();
-    while let Some(at) = rest.find("0x").filter(|_| rest.contains("0x7")) {
+    while let Some(at) = rest.find("0x") {
         let digits = rest[at + 2..].bytes().take_while(u8::is_ascii_hexdigit).count();
         out += &rest[..at];
         // Addresses have many digits; flags have few.

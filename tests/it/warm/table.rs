@@ -182,7 +182,11 @@ pub const ROWS: &[Row] = &[
     script!("collector"),
     script!("modules"),
     row("imports", &["imports.py"], &[text!("imports.py"), SEEN, HELPER]),
-    script!("logs"),
+    Row {
+        modules: "logging,slow",
+        files: &[text!("logs.py"), SEEN, ("slow.py", b"import time\ntime.sleep(0.5)\n")],
+        ..script!("logs")
+    },
     script!("locales"),
     script!("clocks"),
     script!("limits_of_python"),

@@ -11,7 +11,7 @@ from seen import own, say
 own("numpy", numpy.random.rand())
 own("numpy's generator", numpy.random.default_rng().random())
 own("random", random.random())
-say("seeded alike by default, as in cold processes", torch.initial_seed())
+own("initial seed", torch.initial_seed())
 own("torch", torch.rand(1).item())
 own("torch seed", torch.seed())
 say("threads", (torch.get_num_threads(), torch.get_num_interop_threads()))
