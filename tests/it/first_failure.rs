@@ -68,7 +68,7 @@ fn play(first: u32, millis: u32) -> Round {
 }
 
 #[test]
-fn the_rank_that_failed_first_is_named() {
+pub fn the_rank_that_failed_first_is_named() {
     let mut wrong = Vec::new();
     for millis in [1, 2, 5, 20, 50, 100] {
         let (mut right, mut as_meant) = (0, 0);

@@ -3,6 +3,7 @@
 //!
 //! The template imports small modules instead of torch: what is tested is the same.
 
+mod again;
 mod ends;
 mod fallbacks;
 mod same;
