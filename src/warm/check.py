@@ -1,9 +1,13 @@
-import os, sys
+"""Whether the interpreter sees modules in PYTHONPATH; then becomes the template. For any Python."""
+
+import os
+import sys
+
 why = None
 if sys.version_info < (3, 8):
-    why = "Python %d.%d is older than 3.8" % sys.version_info[:2]
+    why = "Python " + sys.version.split()[0] + " is older than 3.8"
 elif not getattr(sys.modules.get("sitecustomize"), "NVLAUNCH_TEMPLATE", None):
-    why = "%s starts Python in a way that leaves PYTHONPATH out (-I, -E or -S)" % sys.argv[1]
+    why = sys.argv[1] + " starts Python in a way that leaves PYTHONPATH out (-I, -E or -S)"
 if why is None:
     os.execv(sys.argv[1], sys.argv[1:])
 os.write(0, b"refused\0" + why.encode("utf-8", "replace"))

@@ -172,6 +172,80 @@ pub fn decide(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::{self, Invocation};
+    use crate::settings::{self, env::Env};
+
+    fn spec(words: &[&str]) -> LaunchSpec {
+        let line = ["nvlaunch"].iter().chain(words).map(OsString::from).collect();
+        let env = Env::default();
+        match cli::parse(line, &env) {
+            Ok(Invocation::Run(args)) => settings::resolve(&args, &env).expect("settings"),
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    fn ranks(env: &[&[(&str, &str)]]) -> Vec<RankPlan> {
+        let pair = |(name, value): &(&str, &str)| (name.into(), value.into());
+        let rank = |(local_rank, env): (u32, &&[(&str, &str)])| RankPlan {
+            local_rank,
+            rank: local_rank,
+            program: "python".into(),
+            args: Vec::new(),
+            env: env.iter().map(pair).collect(),
+            cpus: None,
+        };
+        (0..).zip(env).map(rank).collect()
+    }
+
+    #[test]
+    fn who_is_warm_and_why_not() {
+        let plain: &[&[(&str, &str)]] = &[&[("RANK", "0")], &[("RANK", "1")]];
+        let omp: &[&[(&str, &str)]] = &[&[("OMP_NUM_THREADS", "2")], &[("OMP_NUM_THREADS", "4")]];
+        let missing: &[&[(&str, &str)]] = &[&[("LD_PRELOAD", "x")], &[]];
+        let same: &[&[(&str, &str)]] = &[&[("OMP_NUM_THREADS", "2")], &[("OMP_NUM_THREADS", "2")]];
+        for (words, env, expected) in [
+            (&["t.py"][..], plain, ""),
+            (&["--warm", "t.py"], plain, "warm"),
+            (&["--warm", "-m", "t"], plain, "warm"),
+            (&["--warm", "t.py"], same, "warm"),
+            (&["--warm", "t.py"], omp, "OMP_NUM_THREADS differs"),
+            (&["--warm", "t.py"], missing, "LD_PRELOAD differs"),
+            (&["--warm", "--no-python", "t"], plain, "--no-python"),
+            (&["--warm", "--warm-at", "restart", "t.py"], plain, "no restarts"),
+            (&["--warm", "--warm-at", "restart", "--max-restarts", "1", "t.py"], plain, "warm"),
+        ] {
+            let warmth = decide(&spec(words), None, &[], &ranks(env));
+            let is_as_expected = match (&warmth, expected) {
+                (Warmth::Off, "") | (Warmth::Warm(_), "warm") => true,
+                (Warmth::Cold { reason }, why) => !why.is_empty() && reason.contains(why),
+                _ => false,
+            };
+            assert!(is_as_expected, "{words:?} {env:?}: {warmth:?}");
+        }
+    }
+
+    #[test]
+    fn the_template_has_what_is_the_same_for_all_ranks() {
+        let env: &[&[(&str, &str)]] = &[&[("RANK", "0"), ("A", "x")], &[("RANK", "1"), ("A", "x")]];
+        let set = |value: &str| EnvChange::Set(value.into());
+        let common = [
+            ("WORLD_SIZE".into(), set("2")),
+            ("OLD".into(), EnvChange::Remove),
+            ("RANK".into(), set("9")),
+        ];
+        let seed = Some(OsStr::new("7"));
+        let Warmth::Warm(plan) = decide(&spec(&["--warm", "t.py"]), seed, &common, &ranks(env))
+        else {
+            panic!("ranks are warm");
+        };
+        let pair = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
+        let expected = [pair("WORLD_SIZE", "2"), pair("A", "x"), pair("PYTHONHASHSEED", "7")];
+        assert_eq!(plan.env, expected);
+        assert!(plan.own_names.contains(&"RANK".into()) && !plan.own_names.contains(&"A".into()));
+        assert!(plan.own_names.contains(&"MASTER_PORT".into()));
+        assert!(plan.devices.contains(&"/dev/nvidia".to_owned()));
+        assert!(!Warmth::Warm(plan).note().expect("a note").contains("seed"), "it is fixed");
+    }
 
     #[test]
     fn names_that_are_read_at_import() {

@@ -45,7 +45,7 @@ class Fields:
         return [self.one() for _ in range(self.number())]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Ranks cannot be warm; the text says why, in one line."""
 
 
@@ -63,11 +63,11 @@ class Channel:
         self.room = _socket.CMSG_SPACE(16)
 
     def look(self):
-        """The next packet, which stays."""
+        """Return the next packet, which stays."""
         return self.socket.recv(PACKET, self.peek)
 
     def receive(self):
-        """The next packet and the descriptors that came with it; an empty one is the end."""
+        """Return the next packet and its descriptors; an empty packet is the end."""
         packet, extra, _, _ = self.socket.recvmsg(PACKET, self.room, self.close_on_exec)
         fds = []
         for level, kind, data in extra:
@@ -87,7 +87,7 @@ class Channel:
 def one_line(error):
     text = " ".join(str(error).split())
     name = type(error).__name__
-    return ("%s: %s" % (name, text) if text else name).encode("utf-8", "replace")[:400]
+    return (f"{name}: {text}" if text else name).encode("utf-8", "replace")[:400]
 
 
 class Watch:
@@ -131,7 +131,7 @@ def who_asks(frame):
 
 
 def script_folder(argv0):
-    """What `sys.path[0]` will be (Python itself sets it, after this module)."""
+    """Say what `sys.path[0]` will be (Python itself sets it, after this module)."""
     if getattr(sys.flags, "safe_path", False):
         return None
     if argv0 == "-m":
@@ -157,7 +157,7 @@ def import_all(names):
                 __import__(name)
             except BaseException as error:
                 text = one_line(error).decode("utf-8", "replace")
-                raise Refused("`import %s` ends with %s" % (name, text))
+                raise RefusedError(f"`import {name}` ends with {text}") from None
     finally:
         main.__dict__.pop("__file__", None)
         if folder is not None:
@@ -174,18 +174,18 @@ def check_threads():
     names = {thread.ident: thread.name for thread in python.enumerate()} if python else {}
     names = sorted({name for ident, name in names.items() if ident != python.get_ident()})
     names = names or ["started by a library"]
-    raise Refused("%d thread(s) survived the import: %s" % (len(threads) - 1, ", ".join(names)))
+    raise RefusedError(f"{len(threads) - 1} thread(s) survived the import: {', '.join(names)}")
 
 
 def check_children():
     try:
-        with open("/proc/self/task/%d/children" % os.getpid()) as children:
+        with open(f"/proc/self/task/{os.getpid()}/children") as children:
             left = children.read().split()
     except OSError:
         return
     for child in left:
-        with open("/proc/%s/comm" % child) as comm:
-            raise Refused("a process survived the import: %s" % comm.read().strip())
+        with open(f"/proc/{child}/comm") as comm:
+            raise RefusedError(f"a process survived the import: {comm.read().strip()}")
 
 
 def check_devices(prefixes):
@@ -200,24 +200,24 @@ def check_devices(prefixes):
         opened.extend(line.split(None, 5)[5].strip() for line in maps if "/dev/" in line)
     for path in opened:
         if path.startswith(prefixes):
-            raise Refused("the import opened %s" % path)
+            raise RefusedError(f"the import opened {path}")
 
 
 def bad_fork():
-    """What a forked process could not use any more, as far as PyTorch knows it."""
+    """Say what a forked process could not use any more, as far as PyTorch knows it."""
     for kind in ("cuda", "xpu", "mtia", "npu", "hpu", "mlu", "musa", "gcu"):
-        module = sys.modules.get("torch." + kind) or sys.modules.get("torch_%s.%s" % (kind, kind))
+        module = sys.modules.get("torch." + kind) or sys.modules.get(f"torch_{kind}.{kind}")
         is_bad = getattr(module, "_is_in_bad_fork", None)
         if is_bad is not None and is_bad():
-            return "the import started torch.%s, which does not survive a fork" % kind
+            return f"the import started torch.{kind}, which does not survive a fork"
         is_initialised = getattr(module, "is_initialized", None)
         if is_initialised is not None and is_initialised():
-            return "the import initialised torch.%s" % kind
+            return f"the import initialised torch.{kind}"
     return ""
 
 
 def try_a_fork():
-    """Forks once: threads that end before a fork do so (OpenBLAS), and a child says how it is."""
+    """Fork once: threads that end before a fork do so (OpenBLAS), and a child says how it is."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -230,7 +230,7 @@ def try_a_fork():
         why = pipe.read().decode()
     os.waitpid(child, 0)
     if why:
-        raise Refused(why)
+        raise RefusedError(why)
 
 
 class MemoryMap:
@@ -243,15 +243,15 @@ class MemoryMap:
         self.libc = libc
 
     def show(self, env, argv):
-        """Shows this environment, and this command line unless it is None; best effort."""
+        """Show this environment, and this command line unless it is None; best effort."""
         ctypes = self.ctypes
         with open("/proc/self/stat", "rb") as stat:
-            fields = stat.read().rsplit(b") ", 1)[1].split()
-        # Fields of proc(5), counted from 1; the first two are cut off.
-        of = lambda number: int(fields[number - 3])  # noqa: E731
+            after_name = stat.read().rsplit(b") ", 1)[1].split()
+        # As proc(5) counts them: the first two fields and one that does not exist are cut off.
+        fields = [0, 0, 0, 0] + [int(field) for field in after_name[1:]]
         self.libc.sbrk.restype = ctypes.c_void_p
-        values = [of(26), of(27), of(45), of(46), of(47), self.libc.sbrk(0), of(28)]
-        values += self.block(argv) if argv is not None else [of(48), of(49)]
+        values = [*fields[26:28], *fields[45:48], self.libc.sbrk(0), fields[28]]
+        values += self.block(argv) if argv is not None else fields[48:50]
         values += self.block(env)
         words = (ctypes.c_uint64 * 13)(*values, 0, 0xFFFFFFFF << 32)
         self.libc.prctl(
@@ -300,7 +300,7 @@ class Template:
             raise OSError(self.ctypes.get_errno(), "prctl")
 
     def prepare(self):
-        """Takes back what started this module, then does what every rank would do."""
+        """Take back what started this module, then do what every rank would do."""
         self.prctl(PR_SET_NAME, b"nvl-template")
         archive = os.path.dirname(__file__)
         if archive in sys.path:
@@ -315,7 +315,7 @@ class Template:
         with Watch(self.own_names) as watch:
             import_all(self.modules)
         if watch.reader is not None:
-            raise Refused("%s reads %s while it is imported" % watch.reader)
+            raise RefusedError("{} reads {} while it is imported".format(*watch.reader))
         check_devices(self.devices)
         check_children()
         try_a_fork()
@@ -328,7 +328,7 @@ class Template:
             gc.freeze()
 
     def find_site(self):
-        """Imports the `sitecustomize` that this one stands before, if there is one."""
+        """Import the `sitecustomize` that this one stands before, if there is one."""
         me = sys.modules.pop("sitecustomize")
         try:
             self.site = __import__("sitecustomize")
@@ -338,7 +338,7 @@ class Template:
         sys.modules["sitecustomize"] = me
 
     def serve(self):
-        """Forks the ranks of one attempt after the other. Returns in each of them."""
+        """Fork the ranks of one attempt after the other; return in each of them."""
         while True:
             packet, fds = self.control.receive()
             if not packet:
@@ -351,7 +351,7 @@ class Template:
             os.waitpid(child, 0)
 
     def breed(self, channel, gate, order):
-        """Forks the ranks and ends, so that they become nvlaunch's; returns in each of them."""
+        """Fork the ranks and end, so that they become nvlaunch's; return in each of them."""
         import time
 
         template = os.getppid()
@@ -397,7 +397,7 @@ class Rank:
         self.fds = fds
 
     def become(self):
-        """Everything up to the script; ends the process where that fails or is not wanted."""
+        """Do everything up to the script; end where that fails or is not wanted."""
         try:
             os.setsid()
             self.set_environment()
@@ -449,7 +449,7 @@ class Rank:
 
         old = sys.__stdin__
         if old is not None:
-            raw = io.open(0, "rb", closefd=False)
+            raw = open(0, "rb", closefd=False)  # noqa: SIM115
             raw.raw.name = "<stdin>"
             new = io.TextIOWrapper(raw, old.encoding, old.errors, "\n", False, True)
             new.mode = "r"
@@ -480,13 +480,16 @@ class Rank:
         MemoryMap(self.template.libc).show(env, argv)
 
     def renew_state(self):
-        """What processes that were executed do not share. Python renews `random` by itself."""
+        """Renew what executed processes do not share; Python renews `random` by itself.
+
+        A module that seeds a generator while it is imported must not be named for warm start.
+        """
         numpy_random = sys.modules.get("numpy.random")
         if numpy_random is not None:
             numpy_random.seed()
-        # Its default generator got its seed by chance, once for all.
         generator = getattr(sys.modules.get("torch"), "default_generator", None)
-        if generator is not None:
+        # Of 64 random bits; a smaller number is somebody's choice.
+        if generator is not None and generator.initial_seed() >= 1 << 32:
             generator.seed()
         process = sys.modules.get("multiprocessing.process")
         if process is not None:
@@ -510,7 +513,7 @@ class Rank:
             atexit.register(gc.unfreeze)
 
     def wait_for_parent(self):
-        """Waits until nvlaunch is the parent, then dies with it."""
+        """Wait until nvlaunch is the parent, then die with it."""
         import time
 
         nvlaunch = self.template.nvlaunch
@@ -519,7 +522,7 @@ class Rank:
         end = time.monotonic() + ADOPTION
         while os.getppid() != nvlaunch:
             if time.monotonic() > end:
-                raise Refused("the rank did not become a child of nvlaunch")
+                raise RefusedError("the rank did not become a child of nvlaunch")
             time.sleep(0.0002)
         self.template.prctl(PR_SET_PDEATHSIG, SIGKILL)
         if os.getppid() != nvlaunch:
@@ -527,7 +530,7 @@ class Rank:
 
 
 def run():
-    """Serves as the template, and returns the environment's own `sitecustomize` in each rank."""
+    """Serve as the template; in each rank, give way to the environment's `sitecustomize`."""
     import fcntl
     import time
 
@@ -548,9 +551,9 @@ def run():
         template = Template(control, setup)
         template.prepare()
         took = int((time.monotonic() - began) * 1e6)
-        control.send(b"ready", took, "%d.%d.%d" % sys.version_info[:3])
+        control.send(b"ready", took, "{}.{}.{}".format(*sys.version_info))
         rank = template.serve()
-    except Refused as why:
+    except RefusedError as why:
         control.send(b"refused", why)
         os._exit(0)
     except BaseException as error:

@@ -205,3 +205,53 @@ open('armed', 'w').close()
     assert!(!end.stdout.contains("ran "), "{}", end.stdout);
     assert!(session.iter().all(|pid| !is_alive(*pid)), "{session:?}");
 }
+
+#[test]
+fn forked_processes_that_end_before_they_are_ranks_leave_the_ranks_cold() {
+    // How many forks lie between the template and the process that ends.
+    for (forks, why) in [(1, "the forked processes ended"), (2, "of rank 0 ended")] {
+        let ends = format!(
+            "
+import os
+count = []
+def child():
+    count.append(1)
+    if len(count) == {forks}:
+        os._exit(5)
+os.register_at_fork(after_in_child=child)
+"
+        );
+        let script = "import os; print('ran', os.environ['RANK'])";
+        let job = crate::harness::Job::new().file("ends.py", &ends).arg("--warm=ends");
+        let job = job.args(["--nproc", "2", "--json-report", "report.json"]).script(script);
+        let end = job.run().expect_code(0);
+        assert_eq!(end.stdout.matches("ran ").count(), 2, "{}", end.stdout);
+        assert_eq!(end.stderr.matches("ranks start cold").count(), 1, "{}", end.stderr);
+        assert!(end.stderr.contains(why), "{}", end.stderr);
+        let report = report(&end);
+        assert_eq!(report["leftovers"].as_array().map(Vec::len), Some(0), "{report}");
+    }
+}
+
+#[test]
+fn the_first_warm_rank_to_fail_is_named() {
+    let script = "
+import os, sys, time
+rank, size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
+try:
+    moment = float(open('moment').read())
+except OSError:
+    moment = time.monotonic() + 0.2
+    with open('part%d' % rank, 'w') as part:
+        part.write(str(moment))
+    try:
+        os.link('part%d' % rank, 'moment')
+    except OSError:
+        moment = float(open('moment').read())
+while time.monotonic() < moment + 0.01 * (size - rank):
+    pass
+os._exit(10 + rank)
+";
+    let end = warm_job().args(["--nproc", "3"]).script(script).run().expect_code(12);
+    assert!(end.stderr.contains("rank 2 failed first"), "{}", end.stderr);
+}

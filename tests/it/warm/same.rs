@@ -2,6 +2,9 @@
 
 use crate::harness::{End, Job};
 
+/// Importing torch on a busy machine.
+const TORCH: std::time::Duration = std::time::Duration::from_secs(120);
+
 /// A launch with and without `--warm=json`; `options` before the script.
 fn both(options: &[&str], files: &[(&str, &str)], words: &[&str], code: i32) -> [End; 2] {
     [None, Some("--warm=json")].map(|warm| {
@@ -239,17 +242,15 @@ print('random', random.random())
 print('uuid', uuid.uuid4())
 print('name', next(tempfile._get_candidate_names()))
 print('key', bytes(process.current_process().authkey).hex())
-try:
-    import numpy
-except ImportError:
-    pass
-else:
-    print('numpy', numpy.random.rand())
+import numpy, torch
+print('numpy', numpy.random.rand())
+print('torch', torch.rand(1, dtype=torch.double).item(), torch.initial_seed())
 ";
-    let modules = "--warm=random,uuid,tempfile,multiprocessing,numpy";
-    let end = Job::new().args([modules, "--nproc", "3"]).script(script).run().expect_code(0);
+    let modules = "--warm=random,uuid,tempfile,multiprocessing,numpy,torch";
+    let end = Job::new().args([modules, "--nproc", "3"]).script(script);
+    let end = end.run_within(TORCH).expect_code(0);
     assert!(!end.stderr.contains("start cold"), "{}", end.stderr);
-    for kind in ["random", "uuid", "name", "key", "numpy"] {
+    for kind in ["random", "uuid", "name", "key", "numpy", "torch"] {
         let of_kind = end.stdout.lines().filter_map(|line| line.split_once(kind)).map(|(_, v)| v);
         let values: std::collections::BTreeSet<&str> = of_kind.collect();
         assert_eq!(values.len(), 3, "{kind}: {}", end.stdout);
