@@ -525,6 +525,9 @@ impl Runtime<'_> {
         for rank in self.ranks.unreaped() {
             keeper.know(self.ranks.pid(rank).expect("an unreaped rank has a pid"));
         }
+        if let Some(template) = self.warm.pid() {
+            keeper.know(template);
+        }
         self.keepers += 1;
         self.family.set_keeper(Some(keeper.pid()));
         if let Some(pidfd) = keeper.pidfd() {
