@@ -3,6 +3,8 @@
 //! - R1: only the main thread starts ranks (S2: the parent-death signal follows the thread).
 //! - R2: an exit is looked at without reaping; the unreaped leader keeps the group id (S3).
 //! - R3: a stop is asked of the rank alone unless the scope says otherwise (S3).
+//! - R4: a rank that was forked from a template is a child that the kernel gave to nvlaunch; from
+//!   [`Ranks::adopt`] on it is a rank like any other.
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -31,7 +31,7 @@ use super::ranks::Ranks;
 use super::record::{FORMAT, Header, Step};
 use super::roll_call::RollCall;
 use super::signals::{Incoming, Signals};
-use super::warm_start::{self, Waiting, WarmStart, WarmTimes};
+use super::warm_start::{self, WarmStart, WarmTimes};
 use crate::diagnose::exit::Exit;
 use crate::diagnose::missing::Account;
 use crate::host::process;
@@ -39,6 +39,7 @@ use crate::logs::{AttemptOutput, Logs};
 use crate::plan::{AttemptEnv, Plan};
 use crate::settings::spec::LaunchSpec;
 use crate::store::Refusals;
+use crate::warm::request::Waiting;
 
 const SIGNALS: u64 = u64::MAX;
 const KEEPER: u64 = u64::MAX - 1;
@@ -524,6 +525,9 @@ impl Runtime<'_> {
         };
         for rank in self.ranks.unreaped() {
             keeper.know(self.ranks.pid(rank).expect("an unreaped rank has a pid"));
+        }
+        if let Some(template) = self.warm.pid() {
+            keeper.know(template);
         }
         self.keepers += 1;
         self.family.set_keeper(Some(keeper.pid()));

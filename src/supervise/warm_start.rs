@@ -10,7 +10,6 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
@@ -20,11 +19,11 @@ use rustix::process::Signal;
 use super::event::Now;
 use super::shim::Order;
 use crate::host::process::{self, Process};
-use crate::logs::{RankOutput, RankPipes};
-use crate::plan::{AttemptEnv, Plan};
+use crate::plan::Plan;
 use crate::warm::candidates::{Candidates, Standing};
-use crate::warm::protocol::{Message, Packet};
-use crate::warm::template::{Received, Socket, Template, script_args};
+use crate::warm::protocol::Message;
+use crate::warm::request::{Waiting, describe};
+use crate::warm::template::{Received, Socket, Template};
 use crate::warm::{WarmPlan, Warmth};
 
 /// Tokens in the loop's epoll set.
@@ -47,15 +46,6 @@ const PREPARE_AFTER: Duration = Duration::from_secs(10);
 const GONE_WITHIN: Duration = Duration::from_millis(50);
 /// The longest line that is shown of what a template prints.
 const LINE: usize = 4096;
-
-/// A rank that waits to be started.
-#[derive(Debug)]
-pub struct Waiting {
-    /// What is known of it only now.
-    pub env: AttemptEnv,
-    /// Its output.
-    pub pipes: RankPipes,
-}
 
 /// An attempt whose ranks are to come.
 #[derive(Debug)]
@@ -502,50 +492,4 @@ pub struct Context<'a> {
     pub order: &'a Order,
     /// The run folder.
     pub run_dir: Option<&'a std::path::Path>,
-}
-
-/// Sends one rank's description with its streams.
-fn describe(
-    channel: &Socket,
-    plan: &Plan,
-    warm: &WarmPlan,
-    rank: u32,
-    waiting: &Waiting,
-) -> std::io::Result<()> {
-    let planned = &plan.ranks[rank as usize];
-    let mut streams = Vec::new();
-    let mut fds: Vec<RawFd> = Vec::new();
-    if plan.stdin_rank == Some(rank) {
-        streams.push("0");
-        fds.push(0);
-    }
-    for (name, output) in [("1", &waiting.pipes.stdout), ("2", &waiting.pipes.stderr)] {
-        streams.push(name);
-        fds.push(match output {
-            RankOutput::Inherit => {
-                if name == "1" {
-                    1
-                } else {
-                    2
-                }
-            }
-            RankOutput::Pipe(fd) => OwnedFd::as_raw_fd(fd),
-        });
-    }
-    let cpus = planned.cpus.iter().flatten().map(u32::to_string);
-    let env = plan.rank_env(rank, &waiting.env);
-    let own = env.into_iter().filter(|entry| !warm.env.contains(entry)).map(|(mut name, value)| {
-        name.push("=");
-        name.push(value);
-        name
-    });
-    let packet = Packet::default().one(rank.to_string()).many(streams).many(cpus).many(own);
-    let args = script_args(planned);
-    // The template has the arguments of rank 0.
-    let packet = if args == script_args(&plan.ranks[0]) {
-        packet.one("0")
-    } else {
-        packet.one("1").many(args)
-    };
-    channel.send(&packet, &fds)
 }

@@ -21,6 +21,7 @@ pub mod archive;
 pub mod candidates;
 pub mod decide;
 pub mod protocol;
+pub mod request;
 pub mod template;
 
 pub use decide::{WarmPlan, Warmth, decide};
