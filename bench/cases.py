@@ -13,6 +13,7 @@ import contenders
 from contenders import PROGRAMS, BenchError, Run, build_nvml, command
 
 import store
+import warm
 
 MB = 1_000_000
 
@@ -312,6 +313,7 @@ CASES = {
     "idle": idle,
     "preflight": preflight,
     "store": store.cases,
+    "warm": warm.cases,
 }
 
 

@@ -77,7 +77,7 @@ def ratios(result):
     values = {"nvlaunch/floor": ours / floor if floor else None}
     if torch and result["unit"] in ("MB/s", "kop/s"):
         values["against torchrun"] = ours / torch
-    elif torch and floor:
+    elif torch and floor and not result.get("whole"):
         values["against torchrun"] = (torch - floor) / (ours - floor) if ours > floor else None
     elif torch:
         values["against torchrun"] = torch / ours if ours else None

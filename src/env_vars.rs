@@ -97,6 +97,8 @@ variables! {
     Read PYTHONUSERBASE = "PYTHONUSERBASE";
     /// Where the user's own packages and settings of NCCL are.
     Read HOME = "HOME";
+    /// Fixes the seed of hashes, which warm ranks share in any case.
+    Read PYTHONHASHSEED = "PYTHONHASHSEED";
     /// The working folder, with the links that led to it.
     Read PWD = "PWD";
     /// Where programs without a slash in their name are.

@@ -26,3 +26,4 @@ pub mod report;
 pub mod settings;
 pub mod store;
 pub mod supervise;
+pub mod warm;

@@ -243,7 +243,9 @@ fn option(text: &mut String, arg: &Arg) {
     }
     if arg.get_action().takes_values() {
         for name in arg.get_value_names().unwrap_or_default() {
-            let _ = write!(line, " {name}");
+            // A value that must stand behind `=` brings it with it.
+            let gap = if arg.is_require_equals_set() { "" } else { " " };
+            let _ = write!(line, "{gap}{name}");
         }
     }
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();

@@ -60,6 +60,17 @@ pub struct RunArgs {
     #[arg(long, value_name = "RANK", help_heading = PROGRAM, value_parser = Words(STDIN))]
     pub stdin: Option<OsString>,
 
+    /// Fork the ranks from one interpreter that has imported these modules, separated by commas
+    /// [default: off; with --warm alone, torch,torch.distributed]
+    #[arg(long, value_name = "[=MODULES]", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = PROGRAM)]
+    pub warm: Option<OsString>,
+    /// Which ranks are forked so: those of the start, of a restart, or both [default: both]
+    #[arg(long, value_name = "WHEN", help_heading = PROGRAM, value_parser = Words(WARM_AT))]
+    pub warm_at: Option<OsString>,
+    /// How long the imports may take before ranks start cold [default: 5m]
+    #[arg(long, value_name = "TIME", help_heading = PROGRAM)]
+    pub warm_timeout: Option<OsString>,
+
     /// Restarts of the whole job after a failure [default: 0]
     #[arg(long, value_name = "N", help_heading = ENDS)]
     pub max_restarts: Option<OsString>,
@@ -193,6 +204,7 @@ const PREFLIGHTS: &[&str] = &["auto", "full", "off"];
 /// Backends that completion offers; others are taken too.
 pub(super) const BACKENDS: &[&str] =
     &["nccl", "gloo", "mpi", "ucc", "xccl", "hccl", "eccl", "cncl", "mccl"];
+const WARM_AT: &[&str] = &["start", "restart", "both"];
 const STORES: &[&str] = &["nvlaunch", "rank0"];
 const START_METHODS: &[&str] = &["spawn", "fork", "forkserver"];
 

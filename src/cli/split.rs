@@ -19,7 +19,8 @@ impl<'a> Known<'a> {
     pub fn of(command: &'a clap::Command) -> Self {
         let mut known = Self { long: Vec::with_capacity(128), short: Vec::new() };
         for arg in command.get_arguments() {
-            let takes_value = arg.get_action().takes_values();
+            // An option whose value only ever stands behind `=` takes no further word.
+            let takes_value = arg.get_action().takes_values() && !arg.is_require_equals_set();
             let aliases = arg.get_all_aliases().unwrap_or_default();
             known.long.extend(arg.get_long().into_iter().chain(aliases).map(|l| (l, takes_value)));
             known.short.extend(arg.get_short().map(|s| (s, takes_value)));

@@ -93,6 +93,8 @@ pub struct Facts {
 pub struct Caller {
     /// `OMP_NUM_THREADS`
     pub omp_num_threads: Option<OsString>,
+    /// `PYTHONHASHSEED`
+    pub python_hash_seed: Option<OsString>,
     /// `TORCH_NCCL_ASYNC_ERROR_HANDLING`
     pub nccl_async_error_handling: Option<OsString>,
     /// `CUDA_VISIBLE_DEVICES`, by the caller or by the profile.
@@ -196,6 +198,7 @@ pub fn gather(root: &Path, env: &Env, spec: &LaunchSpec, depth: Depth) -> Result
         fresh_run_id: fresh_run_id(root),
         caller: Caller {
             omp_num_threads: var(env_vars::OMP_NUM_THREADS),
+            python_hash_seed: var(env_vars::PYTHONHASHSEED),
             nccl_async_error_handling: var(env_vars::NCCL_ASYNC_ERROR_HANDLING),
             cuda_visible_devices: visible(env_vars::CUDA_VISIBLE_DEVICES),
             hip_visible_devices: visible(env_vars::HIP_VISIBLE_DEVICES),

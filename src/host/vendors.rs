@@ -403,6 +403,16 @@ pub fn names() -> impl Iterator<Item = &'static str> + Clone {
     ALL.iter().map(|vendor| vendor.name)
 }
 
+/// What the path of any vendor's device node begins with: nodes of devices and of drivers.
+pub fn node_prefixes() -> Vec<String> {
+    let of = |vendor: &'static Vendor| {
+        let devices = vendor.nodes.iter().map(|node| format!("/{}/{}", node.folder, node.prefix));
+        devices.chain(vendor.control_nodes.iter().map(|node| format!("/{node}")))
+    };
+    let all: std::collections::BTreeSet<String> = ALL.iter().flat_map(of).collect();
+    all.into_iter().collect()
+}
+
 /// The vendor whose accelerator such a device is.
 pub fn of_pci(vendor: u16, device: u16, class: u32, address: &str) -> Option<&'static Vendor> {
     ALL.iter().find(|row| row.pci.fits(vendor, device, class, address))

@@ -42,6 +42,7 @@ use crate::host::target::{ProgramFact, ScriptFact};
 use crate::host::{Facts, WorkingDir};
 use crate::preflight::{BackendChoice, Judgement, VariableChoice};
 use crate::settings::spec::{LaunchSpec, MAX_RANKS, ProcCount, StdinChoice, StoreHost, Target};
+use crate::warm::{self, Warmth};
 
 /// Files that nvlaunch has open besides those of the ranks.
 pub const OWN_FILES: u64 = 16;
@@ -77,6 +78,8 @@ pub struct Plan {
     pub backend: Option<BackendChoice>,
     /// What preflight chose for variables, and why; those that are the user's own are not touched.
     pub variables: Vec<VariableChoice>,
+    /// Whether ranks are forked from an interpreter that has imported their modules, or why not.
+    pub warmth: Warmth,
 }
 
 /// What one rank is.
@@ -159,7 +162,7 @@ pub fn decide(
                 cpu_count: placement.cpu_count,
             })
         })
-        .collect::<Result<_, PlanError>>()?;
+        .collect::<Result<Vec<_>, PlanError>>()?;
     let common = environment::Common {
         run_id: &run_id,
         master_addr: &master_addr,
@@ -168,6 +171,9 @@ pub fn decide(
         own: ranks.first().map_or(&[], |rank| &rank.env),
     };
     let common_env = environment::common(spec, facts, judgement, &common, &omp);
+    let hash_seed = facts.caller.python_hash_seed.as_deref();
+    let warmth = warm::decide(spec, hash_seed, &common_env, &ranks);
+    notes.extend(warmth.note());
     Ok(Plan {
         run_id,
         launch_id: facts.fresh_run_id.clone(),
@@ -182,6 +188,7 @@ pub fn decide(
         omp,
         backend: judgement.map(|judgement| judgement.backend.clone()),
         variables: judgement.map(|judgement| judgement.variables.clone()).unwrap_or_default(),
+        warmth,
     })
 }
 

@@ -134,3 +134,12 @@ pub fn signal() -> Form {
 pub fn rank() -> Form {
     Form { numbers: Some((0, u32::MAX)), ..Form::default() }
 }
+
+/// The name of a Python module.
+pub fn module() -> Form {
+    Form {
+        says: "names of Python modules".to_owned(),
+        pattern: Some("[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*"),
+        ..Form::default()
+    }
+}

@@ -181,6 +181,16 @@ pub static OMP_THREADS: Key = Key {
 /// `program.python`
 pub static PYTHON: Key =
     Key { unset: Some("auto"), ..option("program.python", "--python", Kind::Path) };
+/// `warm.modules`
+pub static WARM: Key = Key {
+    unset: Some("none"),
+    ..option("warm.modules", "--warm", list(|text| values::modules(text).map(drop), form::module))
+};
+/// `warm.at`
+pub static WARM_AT: Key =
+    option("warm.at", "--warm-at", Kind::Words(&["start", "restart", "both"]));
+/// `warm.timeout`
+pub static WARM_TIMEOUT: Key = option("warm.timeout", "--warm-timeout", Kind::Time);
 /// `restart.max`
 pub static MAX_RESTARTS: Key = Key {
     synonyms: &["max-restarts", "retries"],
@@ -269,6 +279,9 @@ pub static ALL: &[&Key] = &[
     &NUMA,
     &OMP_THREADS,
     &PYTHON,
+    &WARM,
+    &WARM_AT,
+    &WARM_TIMEOUT,
     &MAX_RESTARTS,
     &SHUTDOWN_TIMEOUT,
     &SIGNAL_SCOPE,

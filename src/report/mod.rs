@@ -30,6 +30,7 @@ use crate::supervise::core::{AttemptRecord, RankRecord};
 use crate::supervise::event::Outcome;
 use crate::supervise::family::Leftover;
 use crate::supervise::runtime::Ended;
+use crate::supervise::warm_start::WarmTimes;
 
 /// Version of the JSON form.
 pub const VERSION: u32 = 1;
@@ -75,6 +76,8 @@ pub struct Report {
     pub run_dir: Option<PathBuf>,
     /// What preflight saw before the job; `None` where it did not look.
     pub preflight: Option<Preflight>,
+    /// How long warm ranks took to their scripts, by attempt; empty where none was warm.
+    pub warm: Vec<WarmTimes>,
     /// What to try, most helpful first.
     pub hints: Vec<String>,
 }
@@ -296,6 +299,7 @@ impl Report {
             losses: cx.losses,
             run_dir: cx.run_dir,
             preflight: cx.preflight,
+            warm: ended.warm.clone(),
             hints: Vec::new(),
         };
         report.hints = hints::hints(&report);

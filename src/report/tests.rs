@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::logs::losses::{Amount, ConsoleLoss};
+use crate::supervise::warm_start::WarmTimes;
 
 fn quiet(outcome: Outcome) -> Report {
     Report {
@@ -22,6 +23,7 @@ fn quiet(outcome: Outcome) -> Report {
         stuck: Vec::new(),
         asked: Vec::new(),
         losses: None,
+        warm: Vec::new(),
         run_dir: None,
         preflight: None,
         hints: Vec::new(),
@@ -273,4 +275,15 @@ fn the_exit_code_follows_from_the_outcome_alone() {
     ] {
         assert_eq!(exit_code(&outcome), code, "{outcome:?}");
     }
+}
+
+#[test]
+fn how_long_warm_ranks_took_stands_beside_a_failure_and_nowhere_else() {
+    let times = WarmTimes { attempt: 0, fork_to_script: vec![Some(0.012), None, Some(0.034)] };
+    let well = Report { warm: vec![times.clone()], ..quiet(Outcome::Completed) };
+    assert_eq!(text::render(&well, true), "");
+    let outcome = Outcome::Stopped { signal: 15 };
+    let stopped = Report { warm: vec![times], outcome, ..quiet(Outcome::Completed) };
+    let text = text::render(&stopped, true);
+    assert!(text.contains("  warm start: 12 ms to 34 ms from fork to script\n"), "{text}");
 }

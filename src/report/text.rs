@@ -31,6 +31,9 @@ pub fn render(report: &Report, repeat_output: bool) -> String {
     leftovers(report, &mut text);
     refusals(report, &mut text);
     losses(report, &mut text);
+    if !text.is_empty() {
+        warm(report, &mut text);
+    }
     if let Some(dir) = &report.run_dir
         && !text.is_empty()
     {
@@ -110,6 +113,18 @@ fn evidence(report: &Report, text: &mut String) {
                 writeln!(text, "  the job's memory cgroup counts {kills} OOM kills in this run");
         }
         None => {}
+    }
+}
+
+/// How long the warm ranks of the last attempt took.
+fn warm(report: &Report, text: &mut String) {
+    let Some(times) = report.warm.last() else { return };
+    let known = times.fork_to_script.iter().flatten().copied();
+    let least = known.clone().fold(f64::INFINITY, f64::min);
+    let most = known.fold(0.0, f64::max);
+    if most > 0.0 {
+        let (least, most) = (seconds(least), seconds(most));
+        let _ = writeln!(text, "  warm start: {least} to {most} from fork to script");
     }
 }
 

@@ -34,8 +34,11 @@ use crate::env_vars;
 use crate::profile::keys;
 use crate::profile::layer::{Files, Variable};
 use env::Env;
-use layers::Layers;
-use spec::{LaunchSpec, LogDir, LogSpec, ProfileVariable, Target};
+use layers::{Given, Layers};
+use spec::{LaunchSpec, LogDir, LogSpec, ProfileVariable, Target, WarmSpec};
+
+/// What `--warm` imports where no modules are named.
+const WARM_MODULES: &str = "torch,torch.distributed";
 
 /// Joins the layers. `args` is what [`crate::cli::parse`] gave, `files` what the profile and the
 /// files below it say.
@@ -86,6 +89,7 @@ pub fn resolve(args: &RunArgs, env: &Env, files: &Files) -> Result<LaunchSpec, S
         signals_to_handle,
         keep_daemons: layers.flag(args.keep_daemons, &keys::KEEP_DAEMONS)?,
         stdin: layers.value(args.stdin.as_ref(), &keys::STDIN)?.parse(values::stdin)?,
+        warm: warm(args, &layers)?,
         logs: logs(args, &layers)?,
         json_report: path(layers.raw(args.json_report.as_ref(), &keys::JSON_REPORT)),
         profile: files.profile.clone(),
@@ -163,6 +167,22 @@ fn target(args: &RunArgs, layers: &Layers<'_>) -> Result<Target, SettingsError> 
         (false, false) if script == "-" => Err(SettingsError::ScriptFromStdin),
         (false, false) => Ok(Target::Script(script.into())),
     }
+}
+
+/// Warm start is off unless it is asked for.
+fn warm(args: &RunArgs, layers: &Layers<'_>) -> Result<Option<WarmSpec>, SettingsError> {
+    let modules = layers.get(args.warm.as_ref(), &keys::WARM)?;
+    let at = layers.value(args.warm_at.as_ref(), &keys::WARM_AT)?.parse(values::warm_at)?;
+    let deadline =
+        layers.value(args.warm_timeout.as_ref(), &keys::WARM_TIMEOUT)?.parse(values::duration)?;
+    // `--warm=none` undoes what a profile asks for.
+    let modules = modules.filter(|given| given.value != "none").map(|given| {
+        // Without `=MODULES` the value is empty.
+        let value = if given.value.is_empty() { WARM_MODULES } else { given.value };
+        Given { value, ..given }
+    });
+    let modules = modules.map(|given| given.parse(values::modules)).transpose()?;
+    Ok(modules.map(|modules| WarmSpec { modules, at, deadline }))
 }
 
 fn logs(args: &RunArgs, layers: &Layers<'_>) -> Result<LogSpec, SettingsError> {

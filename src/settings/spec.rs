@@ -197,6 +197,28 @@ pub struct ProfileVariable {
     pub is_kept: bool,
 }
 
+/// Which attempts get warm ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WarmAt {
+    /// The first.
+    Start,
+    /// All but the first.
+    Restart,
+    /// Every one.
+    Both,
+}
+
+/// Ranks that are forked from an interpreter which has imported their modules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarmSpec {
+    /// The modules, in this order; never empty.
+    pub modules: Vec<String>,
+    /// Which attempts get such ranks.
+    pub at: WarmAt,
+    /// How long the imports may take before ranks start cold.
+    pub deadline: Duration,
+}
+
 /// Everything the user wants of a launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchSpec {
@@ -250,6 +272,8 @@ pub struct LaunchSpec {
     pub preflight: PreflightSpec,
     /// Whether what would be done is said, and nothing started.
     pub dry_run: bool,
+    /// Warm start, where asked for.
+    pub warm: Option<WarmSpec>,
     /// Output.
     pub logs: LogSpec,
     /// Where the report is written as JSON, when asked for.

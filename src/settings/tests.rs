@@ -449,3 +449,35 @@ fn preflight_by_itself_is_resolved_as_a_launch_is() {
     assert!(request(&["--nproc", "-3"], &[]).is_err());
     assert!(request(&["--backend", "a b"], &[]).is_err());
 }
+
+#[test]
+fn warm_start_is_off_unless_asked_for_and_its_value_stands_behind_an_equals_sign() {
+    let warm = |words: &[&str]| spec(words).warm;
+    let default = WarmSpec {
+        modules: vec!["torch".to_owned(), "torch.distributed".to_owned()],
+        at: WarmAt::Both,
+        deadline: Duration::from_secs(300),
+    };
+    assert_eq!(warm(&[]), None);
+    assert_eq!(warm(&["--warm-at", "start"]), None);
+    let taken = spec(&["--warm"]);
+    assert_eq!(taken.target, Target::Script("t.py".into()), "not the module");
+    assert_eq!(taken.warm, Some(default.clone()));
+    assert_eq!(warm(&["--warm="]), Some(default.clone()));
+    let modules = vec!["a".to_owned(), "b_1.c".to_owned()];
+    assert_eq!(warm(&["--warm=a, b_1.c"]), Some(WarmSpec { modules, ..default.clone() }));
+    let words = ["--warm", "--warm-at", "restart", "--warm-timeout", "90s"];
+    let restart =
+        WarmSpec { at: WarmAt::Restart, deadline: Duration::from_secs(90), ..default.clone() };
+    assert_eq!(warm(&words), Some(restart));
+    for (words, said) in [
+        (["--warm=a/b"], "`a/b` is no module"),
+        (["--warm=a,,b"], "`` is no module"),
+        (["--warm=1a"], "`1a` is no module"),
+        (["--warm-at=never"], "`never` is not known"),
+        (["--warm-timeout=x"], "`x` is no time"),
+    ] {
+        let text = message(&words, &[]);
+        assert!(text.contains(said) && text.contains("hint: "), "{text}");
+    }
+}

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use super::error::Problem;
 use super::spec::{
     MAX_RANKS, NumaBinding, OmpThreads, PreflightMode, ProcCount, SignalScope, StdinChoice,
-    StoreHost, StreamMap, Streams,
+    StoreHost, StreamMap, Streams, WarmAt,
 };
 use crate::host::vendors;
 
@@ -189,6 +189,28 @@ pub fn backend(text: &str) -> Result<String, Problem> {
     }
     // PyTorch knows them in lower case only.
     Ok(name.to_ascii_lowercase())
+}
+
+/// Names of Python modules, separated by commas.
+pub fn modules(text: &str) -> Result<Vec<String>, Problem> {
+    let is_word = |word: &str| {
+        let fits = |c: char| c.is_alphanumeric() || c == '_';
+        word.chars().all(fits) && word.chars().next().is_some_and(|first| !first.is_numeric())
+    };
+    let mut modules = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        if !name.split('.').all(is_word) {
+            let hint = "give names of modules as in torch,torch.distributed";
+            return Err(Problem::new(format!("`{name}` is no module"), hint));
+        }
+        modules.push(name.to_owned());
+    }
+    Ok(modules)
+}
+
+/// `start`, `restart` or `both`.
+pub fn warm_at(text: &str) -> Result<WarmAt, Problem> {
+    word(text, &[("start", WarmAt::Start), ("restart", WarmAt::Restart), ("both", WarmAt::Both)])
 }
 
 /// `nvlaunch` or `rank0`.

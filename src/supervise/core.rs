@@ -15,6 +15,8 @@
 //! - C5: every wait has an end, the one after KILL too (S5).
 //! - C6: an attempt starts only when nothing of the one before is left.
 //! - C7: nothing happens after [`Action::Finish`].
+//! - C8: ranks that were deferred come while the attempt runs, or never: what ends the attempt
+//!   cancels them first.
 
 use std::time::Duration;
 
@@ -113,6 +115,8 @@ pub struct Supervisor {
     past: Vec<AttemptRecord>,
     request: Option<Request>,
     cannot_start: Option<(u32, String, bool)>,
+    /// Whether the ranks of the attempt are still to come.
+    deferred: bool,
 }
 
 impl Supervisor {
@@ -126,6 +130,7 @@ impl Supervisor {
             past: Vec::new(),
             request: None,
             cannot_start: None,
+            deferred: false,
         }
     }
 
@@ -171,8 +176,10 @@ impl Supervisor {
                     self.launch(now, 0, &mut actions);
                 }
             }
+            Event::Deferred => self.deferred = self.phase == Phase::Running,
             Event::Spawned { rank, pid } => self.spawned(now, *rank, *pid),
             Event::SpawnFailed { rank, reason } => {
+                self.deferred = false;
                 self.cannot_start.get_or_insert((*rank, reason.clone(), false));
                 self.drain(now, SIGTERM, &mut actions);
             }
@@ -207,6 +214,10 @@ impl Supervisor {
     }
 
     fn spawned(&mut self, now: Now, rank: u32, pid: i32) {
+        self.deferred = false;
+        if self.phase != Phase::Running {
+            return; // C8
+        }
         if let Some(record) = self.attempt.ranks.get_mut(rank as usize)
             && record.life == Life::NotStarted
         {
@@ -342,6 +353,9 @@ impl Supervisor {
             self.phase = Phase::Draining { kill_at };
             // What clean ranks left behind has no longer than the ranks that still live.
             self.hurry(kill_at);
+            if std::mem::take(&mut self.deferred) {
+                actions.push(Action::CancelSpawns); // C8
+            }
             self.tell_all(Some(now), signal, actions);
         }
     }

@@ -43,6 +43,9 @@ pub enum Event {
         /// Its process id, which is also its process group and session.
         pid: i32,
     },
+    /// The ranks of this attempt will be there later, all at once: `Spawned` follows for each, or
+    /// `SpawnFailed`.
+    Deferred,
     /// A rank could not be started; none after it was tried.
     SpawnFailed {
         /// Local rank.
@@ -102,11 +105,13 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Start every rank; answer with `Spawned` or `SpawnFailed`.
+    /// Start every rank; answer with `Spawned` or `SpawnFailed`, or first with `Deferred`.
     SpawnAll {
         /// Number of the attempt, 0 for the first.
         attempt: u32,
     },
+    /// Start none of the ranks that were deferred.
+    CancelSpawns,
     /// Send a signal to a living rank (to its group where the scope says so).
     Signal {
         /// Local rank.

@@ -46,6 +46,7 @@ pub struct Family {
     mark: RunMark,
     keep_daemons: bool,
     keeper: Option<i32>,
+    template: Option<i32>,
     /// Local rank by process id, of the attempt.
     sessions: HashMap<i32, u32>,
     ended: BTreeMap<(u64, i32), Leftover>,
@@ -64,6 +65,7 @@ impl Family {
             mark,
             keep_daemons,
             keeper: None,
+            template: None,
             sessions: HashMap::new(),
             ended: BTreeMap::new(),
             changed: Cell::new(false),
@@ -73,6 +75,11 @@ impl Family {
     /// The keeper is no stray.
     pub fn set_keeper(&mut self, pid: Option<i32>) {
         self.keeper = pid;
+    }
+
+    /// The process that warm ranks are forked from is no stray.
+    pub fn set_template(&mut self, pid: Option<i32>) {
+        self.template = pid;
     }
 
     /// A new attempt begins; its ranks are to come.
@@ -154,7 +161,9 @@ impl Family {
 
     /// Those of `children` that are strays and live; reaps the strays that have ended.
     fn take_strays(&self, children: Vec<i32>) -> Vec<i32> {
-        let is_known = |pid: &i32| Some(*pid) == self.keeper || self.sessions.contains_key(pid);
+        let is_known = |pid: &i32| {
+            [self.keeper, self.template].contains(&Some(*pid)) || self.sessions.contains_key(pid)
+        };
         let unknown = children.into_iter().filter(|pid| !is_known(pid));
         let strays = unknown.filter_map(process::look).filter(|p| self.is_ours(p));
         let (ended, living): (Vec<_>, Vec<_>) = strays.partition(Process::is_zombie);

@@ -15,3 +15,4 @@ pub mod roll_call;
 pub mod runtime;
 pub mod shim;
 pub mod signals;
+pub mod warm_start;

@@ -3,6 +3,8 @@
 //! - R1: only the main thread starts ranks (S2: the parent-death signal follows the thread).
 //! - R2: an exit is looked at without reaping; the unreaped leader keeps the group id (S3).
 //! - R3: a stop is asked of the rank alone unless the scope says otherwise (S3).
+//! - R4: a rank that was forked from a template is a child that the kernel gave to nvlaunch; from
+//!   [`Ranks::adopt`] on it is a rank like any other.
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,6 +24,9 @@ use crate::host::process::{self, Dispositions};
 use crate::logs::{RankOutput, RankPipes};
 use crate::plan::{AttemptEnv, Plan};
 use crate::settings::spec::SignalScope;
+
+/// In the order of a shim that becomes no rank.
+const NO_RANK: u32 = u32::MAX;
 
 /// A rank's process, from its start to its reaping.
 #[derive(Debug)]
@@ -94,10 +99,20 @@ impl Ranks {
         command.envs(plan.rank_env(rank, env));
         let child = command.spawn()?;
         let id = i32::try_from(child.id()).expect("a process id fits");
+        self.adopt(rank, id);
+        Ok(id)
+    }
+
+    /// Takes a child of nvlaunch for a rank.
+    pub fn adopt(&mut self, rank: u32, id: i32) {
         let pid = Pid::from_raw(id).expect("a child's id is not 0");
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok();
         self.running[rank as usize] = Some(Running { pid, pidfd });
-        Ok(id)
+    }
+
+    /// What a shim is told that becomes no rank, for all CPUs.
+    pub fn order_for_template(&self) -> Order {
+        Order { rank: NO_RANK, ..self.order.clone() }
     }
 
     /// Readable once the rank has ended.
@@ -127,7 +142,9 @@ impl Ranks {
         let mut bytes = Vec::new();
         // Ends with "would block": the write end stays open.
         let _ = self.status.read_to_end(&mut bytes);
-        shim::read_status(&bytes)
+        let mut failures = shim::read_status(&bytes);
+        failures.retain(|(rank, _)| *rank != NO_RANK);
+        failures
     }
 
     /// Sends a signal in the job's scope. Says whether it was sent: a notice that would kill

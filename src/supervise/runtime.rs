@@ -8,6 +8,8 @@
 //! nvlaunch itself was not running at the time (`ep_poll_callback` in fs/eventpoll.c). Before Linux
 //! 5.3 there are no pidfds; then `SIGCHLD` wakes the loop and ties are broken by local rank.
 
+mod warm;
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ use super::ranks::Ranks;
 use super::record::{FORMAT, Header, Step};
 use super::roll_call::RollCall;
 use super::signals::{Incoming, Signals};
+use super::warm_start::{self, WarmStart, WarmTimes};
 use crate::diagnose::exit::Exit;
 use crate::diagnose::missing::Account;
 use crate::host::process;
@@ -36,6 +39,7 @@ use crate::logs::{AttemptOutput, Logs};
 use crate::plan::{AttemptEnv, Plan};
 use crate::settings::spec::LaunchSpec;
 use crate::store::Refusals;
+use crate::warm::request::Waiting;
 
 const SIGNALS: u64 = u64::MAX;
 const KEEPER: u64 = u64::MAX - 1;
@@ -118,6 +122,8 @@ pub struct Ended {
     pub missing: Option<Account>,
     /// Who was refused by the store, where nvlaunch served it.
     pub refusals: Option<Refusals>,
+    /// How long warm ranks took to their scripts, by attempt; empty where none was warm.
+    pub warm: Vec<WarmTimes>,
     /// From the start of supervision to its end, suspended time not counted.
     pub took: Duration,
 }
@@ -151,6 +157,7 @@ struct Runtime<'a> {
     family: Family,
     keeper: Option<Keeper>,
     keepers: u32,
+    warm: WarmStart,
     /// Who was missing when the attempt began to end.
     missing: Option<Account>,
     error_files: Vec<Option<PathBuf>>,
@@ -179,6 +186,7 @@ pub fn run(job: Job<'_>, logs: &mut Logs, signals: Signals) -> io::Result<Ended>
         // The keeper first: it must not inherit what the shims inherit.
         keeper: None,
         keepers: 0,
+        warm: WarmStart::new(&job.plan.warmth, job.policy.max_restarts),
         family,
         ranks: Ranks::new(job.spec.signal_scope, job.mark.limit, job.open_files)?,
         missing: None,
@@ -230,7 +238,8 @@ impl Runtime<'_> {
         let deadline = self.core.next_wake().map(|at| until(at).min(LOOK_EVERY));
         // Nothing depends on the exact time of a look: it costs one wake-up, not one each 50 ms.
         let look = self.job.meeting.next_wake().map(until);
-        let timeout = deadline.into_iter().chain(look).min();
+        let warm = self.warm.next_wake().map(until);
+        let timeout = deadline.into_iter().chain(look).chain(warm).min();
         let mut events = [EpollEvent::empty(); 64];
         let waited = self.epoll.wait(&mut events, epoll_timeout(timeout));
         self.overslept = timeout.map_or(Duration::ZERO, |t| before.elapsed().saturating_sub(t));
@@ -252,11 +261,19 @@ impl Runtime<'_> {
                 SIGNALS => self.take_signals(),
                 KEEPER => self.replace_keeper(),
                 GATHERING => self.job.meeting.gathering_begins(self.clock.now()),
+                warm_start::CONTROL
+                | warm_start::ENDED
+                | warm_start::PRINTED
+                | warm_start::CHANNEL => self.warm_turn(),
                 rank => self.look_at(u32::try_from(rank).expect("the data of a rank is its rank")),
             }
         }
         if self.core.next_wake().is_some_and(|at| at <= self.clock.now()) {
             self.feed(Event::Tick);
+        }
+        if self.outcome.is_none() && self.warm.next_wake().is_some_and(|at| at <= self.clock.now())
+        {
+            self.warm_turn();
         }
         let now = self.clock.now();
         if self.job.meeting.due(now) == Some(Due::Look) {
@@ -304,6 +321,8 @@ impl Runtime<'_> {
                 self.look_at(rank);
             }
         }
+        // A forked process that ends before it is a rank is seen by nothing else.
+        self.warm_turn();
         if self.outcome.is_none() && self.family.reap() && self.core.next_wake().is_some() {
             self.feed(Event::ChildGone);
         }
@@ -350,7 +369,10 @@ impl Runtime<'_> {
 
     /// Steps the core and does what it says, until it has nothing more to say.
     fn feed(&mut self, event: Event) {
-        let mut queue = VecDeque::from([event]);
+        self.feed_all(VecDeque::from([event]));
+    }
+
+    fn feed_all(&mut self, mut queue: VecDeque<Event>) {
         while let Some(event) = queue.pop_front() {
             let now = self.clock.now();
             let actions = self.core.step(now, &event);
@@ -371,6 +393,7 @@ impl Runtime<'_> {
     fn act(&mut self, action: Action, answers: &mut VecDeque<Event>) {
         match action {
             Action::SpawnAll { attempt } => self.spawn_all(attempt, answers),
+            Action::CancelSpawns => self.warm.cancel_spawns(),
             Action::Signal { rank, signal } => {
                 let is_notice = !self.signals.is_end(signal) && signal != nix::libc::SIGTERM;
                 if !self.ranks.signal(rank, signal, is_notice) && is_notice {
@@ -443,30 +466,50 @@ impl Runtime<'_> {
                 return;
             }
         };
-        for (rank, pipes) in (0u32..).zip(pipes) {
+        let waiting = pipes.into_iter().map(|pipes| {
             let error_file = pipes.error_file.clone();
             self.error_files.push(error_file.clone());
             let run_dir = self.job.run_dir.clone();
-            let env = AttemptEnv { attempt, master_port, error_file, run_dir };
-            match self.ranks.start(self.job.plan, rank, &env, pipes) {
+            Waiting { env: AttemptEnv { attempt, master_port, error_file, run_dir }, pipes }
+        });
+        let waiting: Vec<Waiting> = waiting.collect();
+        if self.warm.is_for(attempt) {
+            self.warm.request(waiting);
+            answers.push_back(Event::Deferred);
+            let turn = self.look_at_warm();
+            self.take_turn(turn, answers);
+        } else {
+            self.warm.cold_attempt(self.clock.now());
+            self.spawn_cold(waiting, answers);
+        }
+    }
+
+    fn spawn_cold(&mut self, waiting: Vec<Waiting>, answers: &mut VecDeque<Event>) {
+        for (rank, waiting) in (0u32..).zip(waiting) {
+            match self.ranks.start(self.job.plan, rank, &waiting.env, waiting.pipes) {
                 Ok(pid) => {
-                    self.family.add_rank(rank, pid);
-                    self.job.meeting.started(rank, pid);
-                    if let Some(keeper) = &mut self.keeper {
-                        keeper.know(pid);
-                    }
-                    if let Some(pidfd) = self.ranks.pidfd(rank) {
-                        let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(rank));
-                        // Without it the exit is seen through SIGCHLD, as before Linux 5.3.
-                        let _ = self.epoll.add(pidfd, event);
-                    }
+                    self.watch_rank(rank, pid);
                     answers.push_back(Event::Spawned { rank, pid });
                 }
                 Err(error) => {
-                    answers.push_back(failed(rank, error.to_string()));
+                    answers.push_back(Event::SpawnFailed { rank, reason: error.to_string() });
                     return;
                 }
             }
+        }
+    }
+
+    /// A rank's process is there.
+    fn watch_rank(&mut self, rank: u32, pid: i32) {
+        self.family.add_rank(rank, pid);
+        self.job.meeting.started(rank, pid);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.know(pid);
+        }
+        if let Some(pidfd) = self.ranks.pidfd(rank) {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(rank));
+            // Without it the exit is seen through SIGCHLD, as before Linux 5.3.
+            let _ = self.epoll.add(pidfd, event);
         }
     }
 
@@ -482,6 +525,9 @@ impl Runtime<'_> {
         };
         for rank in self.ranks.unreaped() {
             keeper.know(self.ranks.pid(rank).expect("an unreaped rank has a pid"));
+        }
+        if let Some(template) = self.warm.pid() {
+            keeper.know(template);
         }
         self.keepers += 1;
         self.family.set_keeper(Some(keeper.pid()));
@@ -531,6 +577,10 @@ impl Runtime<'_> {
                 process::signal_if_same(&process, signal);
             }
         }
+        let template = self.warm.pid().into_iter().collect();
+        for process in process::with_descendants(template) {
+            process::signal_if_same(&process, signal);
+        }
         self.family.signal_all(signal);
     }
 
@@ -547,6 +597,7 @@ impl Runtime<'_> {
     }
 
     fn into_ended(mut self) -> Ended {
+        self.end_template();
         if let Some(keeper) = self.keeper.take() {
             if matches!(self.outcome, Some(Outcome::Stuck { .. })) {
                 keeper.leave();
@@ -565,6 +616,7 @@ impl Runtime<'_> {
             missing: self.missing,
             refusals: self.job.meeting.refusals(),
             took: self.clock.now(),
+            warm: self.warm.into_times(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod answers;
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 #[path = "../it/harness.rs"]
 mod harness;
+mod warm;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -216,6 +217,10 @@ fn pytorch_2_8() {
 #[test]
 fn accelerate_finds_the_ranks() {
     let Some(_turn) = turn("accelerate_finds_the_ranks", &["frameworks"]) else { return };
+    accelerate();
+}
+
+fn accelerate() {
     let script = "
 import os, torch
 from accelerate import Accelerator
@@ -241,6 +246,10 @@ os._exit(0)  # PyTorch may abort while the interpreter ends
 #[test]
 fn lightning_finds_the_ranks_and_trains() {
     let Some(_turn) = turn("lightning_finds_the_ranks_and_trains", &["frameworks"]) else { return };
+    lightning();
+}
+
+fn lightning() {
     let script = "
 import os, torch, lightning
 from lightning.pytorch.plugins.environments import TorchElasticEnvironment

@@ -41,12 +41,8 @@ pub fn launch(marker: &str, options: &[&str], script: &str) -> Job {
 
 /// The same, added to a job.
 pub fn doubles(job: Job, marker: &str, options: &[&str], script: &str) -> Job {
-    job.args(options)
-        .arg("--no-python")
-        .arg(fake_rank())
-        .arg(marker)
-        .arg("rank")
-        .args(words(script))
+    let program = [fake_rank().into_os_string(), marker.into(), "rank".into()];
+    job.args(options).program(program).args(words(script))
 }
 
 /// The words of a script.

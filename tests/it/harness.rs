@@ -1,5 +1,6 @@
 //! Starts nvlaunch (or torchrun) on a script and waits for what it does, never longer than said.
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -10,6 +11,30 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+thread_local! {
+    /// What the templates of this thread's launches import.
+    static WARM: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Does this with warm ranks: each [`Job::new`] has `--warm` with these modules, and a launch whose
+/// ranks start cold all the same is a failure.
+pub fn warm<T>(modules: &'static str, test: impl FnOnce() -> T) -> T {
+    struct Cold;
+    impl Drop for Cold {
+        fn drop(&mut self) {
+            WARM.set(None);
+        }
+    }
+    WARM.set(Some(modules));
+    let _cold = Cold;
+    test()
+}
+
+/// Whether the launches of this thread have warm ranks.
+pub fn is_warm() -> bool {
+    WARM.get().is_some()
+}
 
 /// A bound for things that take milliseconds: generous, for a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -37,16 +62,44 @@ pub fn small_env(dir: &Path) -> [(&'static str, OsString); 4] {
     ]
 }
 
+/// A warm rank becomes another program, with the signals that a cold one has: Python ignores two.
+const BECOME: &str = "\
+import os, signal, sys
+for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(number, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+";
+
 /// A launch to be started.
 pub struct Job {
     pub dir: tempfile::TempDir,
     command: Command,
+    may_be_cold: bool,
 }
 
 impl Job {
     /// nvlaunch in an empty folder, with a small, known environment.
     pub fn new() -> Self {
-        Self::of(nvlaunch())
+        let job = Self::of(nvlaunch());
+        match WARM.get() {
+            Some(modules) => Self { may_be_cold: false, ..job }.arg(format!("--warm={modules}")),
+            None => job,
+        }
+    }
+
+    /// Where its ranks may start cold although [`warm`] ones are asked for.
+    pub fn may_be_cold(self) -> Self {
+        Self { may_be_cold: true, ..self }
+    }
+
+    /// Ranks that are this program: cold ones execute it themselves, warm ones after their fork.
+    pub fn program<S: AsRef<OsStr>>(self, words: impl IntoIterator<Item = S>) -> Self {
+        let job = if is_warm() {
+            self.file("become.py", BECOME).arg("become.py")
+        } else {
+            self.arg("--no-python")
+        };
+        job.args(words)
     }
 
     /// torchrun in an empty folder, with the same environment.
@@ -71,7 +124,7 @@ impl Job {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        Self { dir, command }
+        Self { dir, command, may_be_cold: true }
     }
 
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -116,7 +169,8 @@ impl Job {
         let mut child = self.command.spawn().expect("the program starts");
         let stdout = child.stdout.take().map(lines);
         let stderr = child.stderr.take().map(lines);
-        Running { child, stdout, stderr, seen: [Vec::new(), Vec::new()], dir: self.dir }
+        let (seen, may_be_cold) = ([Vec::new(), Vec::new()], self.may_be_cold);
+        Running { child, stdout, stderr, seen, dir: self.dir, may_be_cold }
     }
 
     /// Runs it to its end, which must come within `bound`.
@@ -152,6 +206,7 @@ pub struct Running {
     stderr: Option<Receiver<Vec<u8>>>,
     seen: [Vec<u8>; 2],
     pub dir: tempfile::TempDir,
+    may_be_cold: bool,
 }
 
 impl Running {
@@ -207,11 +262,15 @@ impl Running {
         self.drain(end.max(Instant::now() + Duration::from_secs(2)));
         let [stdout, stderr] = std::mem::take(&mut self.seen);
         let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a folder"));
+        let text = String::from_utf8_lossy(&stderr).into_owned();
+        let is_cold =
+            ["ranks start cold", "restarts will be cold"].iter().any(|s| text.contains(s));
+        assert!(self.may_be_cold || !is_cold, "the ranks are not warm: {text}");
         End {
             code: status.code(),
             signal: status.signal(),
             stdout: String::from_utf8_lossy(&stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+            stderr: text,
             raw_stdout: stdout,
             raw_stderr: stderr,
             dir,

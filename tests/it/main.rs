@@ -29,3 +29,4 @@ mod store;
 mod streams;
 mod stuck;
 mod suspend;
+mod warm;

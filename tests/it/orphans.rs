@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::doubles::{alive_of, alone, keeper, launch, marker, none_left, pids, report, send};
-use crate::harness::{Running, SOON, is_alive, wait_until};
+use crate::harness::{Running, SOON, is_alive, is_warm, wait_until};
 
 /// From the end of nvlaunch to the end of everything it started.
 const BOUND: Duration = Duration::from_millis(100);
@@ -37,6 +37,8 @@ enum Who {
     Shim,
     Nvlaunch,
     Keeper,
+    Template,
+    NvlaunchAndTemplate,
     NvlaunchAndRank,
     All,
 }
@@ -83,6 +85,17 @@ fn matrix() -> Vec<Cell> {
             cells.push(Cell { who, how, restarts: true, deaf: who != Who::Shim });
         }
     }
+    if is_warm() {
+        // Where there are restarts, it stays for the next attempt. One that is only stopped is
+        // waited for, 20 s: too long for here.
+        for how in [kill, Send(Signal::SIGTERM), StopThenKill, Send(Signal::SIGSTOP)] {
+            if how != Send(Signal::SIGSTOP) {
+                cells.push(Cell { who: Who::Template, how, restarts: true, deaf: false });
+            }
+            let who = Who::NvlaunchAndTemplate;
+            cells.push(Cell { who, how, restarts: true, deaf: true });
+        }
+    }
     for how in [kill, StopThenKill] {
         cells.push(Cell { who: Who::All, how, restarts: false, deaf: false });
     }
@@ -115,7 +128,9 @@ fn hit(pids: &[i32], how: How) {
 fn start(cell: Cell, marker: &str) -> Running {
     let restarts = if cell.restarts { "1" } else { "0" };
     let options = ["--nproc", "2", "--max-restarts", restarts, "--shutdown-timeout", "300ms"];
-    launch(marker, &options, &family(cell.deaf)).start()
+    let job = launch(marker, &options, &family(cell.deaf));
+    // What ends early may have been the template.
+    if matches!(cell.who, Who::Shim | Who::Template) { job.may_be_cold() } else { job }.start()
 }
 
 /// Plays one cell; how long the last process outlived nvlaunch, without and with its keeper.
@@ -127,7 +142,11 @@ fn play(cell: Cell) -> Result<(Duration, Duration), String> {
     if cell.who == Who::Shim {
         let child = first_rank(nvlaunch);
         hit(&[child], cell.how);
-        if cell.restarts {
+        if is_warm() {
+            // That was the template's: ranks start cold then, or without it.
+            pids(&mut job, 6);
+            send(nvlaunch, Signal::SIGTERM);
+        } else if cell.restarts {
             wait_until(&format!("the end of {cell:?}"), SOON, || !is_alive(nvlaunch));
         }
     } else {
@@ -155,6 +174,16 @@ fn play(cell: Cell) -> Result<(Duration, Duration), String> {
                     }
                 }
             }
+            Who::Template => {
+                hit(&[template(nvlaunch).ok_or("no template")?], cell.how);
+                assert!(ranks.iter().all(|&pid| is_alive(pid)), "a template takes nobody along");
+                hit(&ranks[..1], Exit(1));
+            }
+            Who::NvlaunchAndTemplate => {
+                let template = template(nvlaunch).ok_or("no template")?;
+                hit(&[template], cell.how);
+                hit(&[nvlaunch], Send(Signal::SIGKILL));
+            }
             Who::Nvlaunch => hit(&[nvlaunch], cell.how),
             Who::NvlaunchAndRank => hit(&[nvlaunch, ranks[0]], cell.how),
             Who::All => {
@@ -170,7 +199,8 @@ fn play(cell: Cell) -> Result<(Duration, Duration), String> {
                     });
                     others.extend(keeper(nvlaunch));
                 }
-                assert_eq!(alive_of(&marker, &others).len(), 8, "a keeper takes nobody along");
+                let all = 8 + usize::from(is_warm() && cell.restarts);
+                assert_eq!(alive_of(&marker, &others).len(), all, "a keeper takes nobody along");
                 hit(&[nvlaunch], Send(Signal::SIGKILL));
             }
             Who::Shim => unreachable!("done above"),
@@ -184,6 +214,14 @@ fn play(cell: Cell) -> Result<(Duration, Duration), String> {
     });
     let end = job.end_within(SOON);
     left.map_err(|left| format!("{cell:?}: {left}\n{}", end.stderr))
+}
+
+/// The template of a launch with warm ranks.
+fn template(nvlaunch: i32) -> Option<i32> {
+    let is_template = |pid: &i32| {
+        nvlaunch::host::process::look(*pid).is_some_and(|process| process.name == "nvl-template")
+    };
+    nvlaunch::host::process::children(nvlaunch).into_iter().find(is_template)
 }
 
 /// The first child of nvlaunch that is not its keeper, as early as it can be seen.
@@ -201,7 +239,7 @@ fn first_rank(nvlaunch: i32) -> i32 {
 }
 
 #[test]
-fn whoever_ends_however_nothing_is_left() {
+pub fn whoever_ends_however_nothing_is_left() {
     let cells = matrix();
     assert!(cells.len() >= 60);
     let mut slowest = (Duration::ZERO, None);
@@ -231,7 +269,7 @@ fn whoever_ends_however_nothing_is_left() {
 }
 
 #[test]
-fn a_shim_that_is_stopped_forever_does_not_outlive_a_killed_launcher() {
+pub fn a_shim_that_is_stopped_forever_does_not_outlive_a_killed_launcher() {
     const ROUNDS: u32 = 15;
     let mut before_exec = 0;
     for _ in 0..ROUNDS {
@@ -252,7 +290,7 @@ fn a_shim_that_is_stopped_forever_does_not_outlive_a_killed_launcher() {
 }
 
 #[test]
-fn keep_daemons_leaves_exactly_what_changed_its_session() {
+pub fn keep_daemons_leaves_exactly_what_changed_its_session() {
     for how in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGTERM, Signal::SIGKILL] {
         let marker = marker();
         let options = ["--keep-daemons", "--shutdown-timeout", "300ms"];
@@ -287,7 +325,7 @@ fn keep_daemons_leaves_exactly_what_changed_its_session() {
 }
 
 #[test]
-fn a_leftover_of_a_clean_end_gets_term_then_the_grace_then_kill_and_is_named() {
+pub fn a_leftover_of_a_clean_end_gets_term_then_the_grace_then_kill_and_is_named() {
     let marker = marker();
     let options = ["--shutdown-timeout", "400ms", "--json-report", "report.json"];
     let script = "spawn child [ on TERM - 0 pid wait ] daemon daemon [ pid touch there wait ] \

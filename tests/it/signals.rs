@@ -25,7 +25,7 @@ fn assert_none_left(marker: &str) {
 }
 
 #[test]
-fn a_request_to_end_reaches_the_ranks_as_it_came() {
+pub fn a_request_to_end_reaches_the_ranks_as_it_came() {
     for (signal, name) in [
         (Signal::SIGTERM, "TERM"),
         (Signal::SIGINT, "INT"),
@@ -45,7 +45,7 @@ fn a_request_to_end_reaches_the_ranks_as_it_came() {
 }
 
 #[test]
-fn the_grace_is_the_same_whoever_began_the_end_and_kill_comes_when_it_is_over() {
+pub fn the_grace_is_the_same_whoever_began_the_end_and_kill_comes_when_it_is_over() {
     const GRACE: f64 = 0.6;
     for failure in [false, true] {
         let marker = marker();
@@ -77,7 +77,7 @@ fn the_grace_is_the_same_whoever_began_the_end_and_kill_comes_when_it_is_over() 
 }
 
 #[test]
-fn a_second_request_shortens_the_grace_and_a_third_ends_it() {
+pub fn a_second_request_shortens_the_grace_and_a_third_ends_it() {
     for (times, least, most) in [(2, 4.9, 9.0), (3, 0.0, 2.0)] {
         let marker = marker();
         let options = options(&["--shutdown-timeout", "120s"]);
@@ -101,7 +101,7 @@ fn a_second_request_shortens_the_grace_and_a_third_ends_it() {
 }
 
 #[test]
-fn a_stop_is_asked_of_the_rank_alone_unless_the_scope_is_the_group() {
+pub fn a_stop_is_asked_of_the_rank_alone_unless_the_scope_is_the_group() {
     for (scope, reaches) in [("rank", false), ("group", true)] {
         let marker = marker();
         let script = "spawn worker [ on TERM - 0 pid wait ] on TERM 3 300 pid wait";
@@ -116,7 +116,7 @@ fn a_stop_is_asked_of_the_rank_alone_unless_the_scope_is_the_group() {
 }
 
 #[test]
-fn a_notice_reaches_who_listens_and_kills_nobody() {
+pub fn a_notice_reaches_who_listens_and_kills_nobody() {
     let marker = marker();
     let script = "rank 0 [ on USR1 - 0 on USR2 - 0 ] pid wait";
     let mut job = launch(&marker, &["--nproc", "2"], script).start();
@@ -137,7 +137,7 @@ fn a_notice_reaches_who_listens_and_kills_nobody() {
 }
 
 #[test]
-fn a_signal_that_the_user_names_ends_the_job() {
+pub fn a_signal_that_the_user_names_ends_the_job() {
     let marker = marker();
     let options = options(&["--signals-to-handle", "SIGTERM,SIGUSR1"]);
     let mut job = launch(&marker, &options, "on USR1 0 0 pid wait").start();
@@ -148,7 +148,7 @@ fn a_signal_that_the_user_names_ends_the_job() {
 }
 
 #[test]
-fn a_scheduler_that_signals_everybody_at_once_is_named_and_no_rank_is() {
+pub fn a_scheduler_that_signals_everybody_at_once_is_named_and_no_rank_is() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         for _ in 0..10 {
             let marker = marker();
@@ -172,7 +172,7 @@ fn pair(marker: &str, caller: &[&str], script: &str) -> Job {
 }
 
 #[test]
-fn a_hangup_that_the_caller_ignores_is_ignored() {
+pub fn a_hangup_that_the_caller_ignores_is_ignored() {
     let marker = marker();
     let caller = ["sh", "-c", "trap '' HUP INT; exec \"$@\"", "sh"];
     let mut job = pair(&marker, &caller, "pid wait").start();
@@ -190,7 +190,7 @@ fn a_hangup_that_the_caller_ignores_is_ignored() {
 }
 
 #[test]
-fn a_caller_that_blocks_or_ignores_signals_changes_nothing() {
+pub fn a_caller_that_blocks_or_ignores_signals_changes_nothing() {
     let block = "use POSIX; my $s = POSIX::SigSet->new; $s->fillset; \
                  POSIX::sigprocmask(SIG_BLOCK, $s); exec @ARGV";
     for caller in [
@@ -220,7 +220,7 @@ fn a_caller_that_blocks_or_ignores_signals_changes_nothing() {
 }
 
 #[test]
-fn in_the_background_of_a_script_an_interrupt_is_not_meant_for_the_job() {
+pub fn in_the_background_of_a_script_an_interrupt_is_not_meant_for_the_job() {
     let marker = marker();
     let caller = ["sh", "-c", "\"$@\" & echo job $!; wait $!; echo ended $?", "sh"];
     let mut job = pair(&marker, &caller, "pid wait").start();
@@ -236,7 +236,7 @@ fn in_the_background_of_a_script_an_interrupt_is_not_meant_for_the_job() {
 }
 
 #[test]
-fn the_standard_input_goes_where_it_was_sent() {
+pub fn the_standard_input_goes_where_it_was_sent() {
     let listen = "rank 0 [ read exit 0 ] rank 1 [ read exit 0 ]";
     for (options, lines) in [
         (&[][..], &["read \"typed\""][..]),
@@ -256,7 +256,7 @@ fn the_standard_input_goes_where_it_was_sent() {
 }
 
 #[test]
-fn a_stopped_rank_is_ended_like_any_other() {
+pub fn a_stopped_rank_is_ended_like_any_other() {
     let marker = marker();
     let mut job = launch(&marker, &options(&["--nproc", "2"]), "pid wait").start();
     let ranks = pids(&mut job, 2);

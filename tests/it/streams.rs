@@ -8,7 +8,7 @@ use crate::doubles::{called_by, launch, marker, none_left};
 use crate::harness::{SOON, is_alive, wait_until};
 
 #[test]
-fn closed_streams_do_not_matter() {
+pub fn closed_streams_do_not_matter() {
     for close in
         ["exec \"$@\" >&-", "exec \"$@\" 2>&-", "exec \"$@\" <&-", "exec \"$@\" <&- >&- 2>&-"]
     {
@@ -27,7 +27,7 @@ fn closed_streams_do_not_matter() {
 }
 
 #[test]
-fn a_reader_that_has_left_does_not_end_the_job() {
+pub fn a_reader_that_has_left_does_not_end_the_job() {
     let marker = marker();
     let caller = ["bash", "-c", "\"$@\" | head -1; echo \"codes ${PIPESTATUS[*]}\"", "sh"];
     let job = launch(&marker, &[], "print 20000 exit 7");
@@ -38,7 +38,7 @@ fn a_reader_that_has_left_does_not_end_the_job() {
 }
 
 #[test]
-fn a_reader_that_does_not_read_does_not_end_or_hold_the_job() {
+pub fn a_reader_that_does_not_read_does_not_end_or_hold_the_job() {
     let marker = marker();
     let (read, write) = std::io::pipe().expect("a pipe");
     let options = ["--nproc", "2", "--json-report", "report.json"];

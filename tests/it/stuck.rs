@@ -17,7 +17,7 @@ const SLACK: Duration = Duration::from_secs(15);
 /// A frozen process of cgroup version 1 takes no signal, not even KILL, before it is thawed:
 /// as near as a test comes to one that sleeps in a driver.
 #[test]
-fn a_rank_that_cannot_be_killed_ends_the_run_as_stuck_and_is_named() {
+pub fn a_rank_that_cannot_be_killed_ends_the_run_as_stuck_and_is_named() {
     let marker = marker();
     let group = match Cgroup::make("freezer", &marker) {
         Ok(group) => group,

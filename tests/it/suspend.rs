@@ -33,7 +33,7 @@ fn pause_for(time: Duration) {
 }
 
 #[test]
-fn every_process_of_the_job_stops_and_goes_on() {
+pub fn every_process_of_the_job_stops_and_goes_on() {
     let marker = marker();
     let script = "spawn child [ group pid wait ] daemon daemon [ pid wait ] pid wait";
     let mut job = launch(&marker, &["--nproc", "2"], script).start();
@@ -74,7 +74,7 @@ fn stopped_in_the_grace(stop: Signal) -> Duration {
 }
 
 #[test]
-fn the_grace_does_not_run_while_the_job_is_stopped() {
+pub fn the_grace_does_not_run_while_the_job_is_stopped() {
     for stop in [Signal::SIGTSTP, Signal::SIGSTOP] {
         let lived = stopped_in_the_grace(stop);
         // What passed between the last look and the stop may count as stopped or as run.
@@ -84,7 +84,7 @@ fn the_grace_does_not_run_while_the_job_is_stopped() {
 }
 
 #[test]
-fn a_continue_that_continues_nothing_does_not_lengthen_the_grace() {
+pub fn a_continue_that_continues_nothing_does_not_lengthen_the_grace() {
     let marker = marker();
     let mut job = launch(&marker, &["--shutdown-timeout", "700ms"], DEAF).start();
     let family = pids(&mut job, 2);
@@ -106,7 +106,7 @@ fn a_continue_that_continues_nothing_does_not_lengthen_the_grace() {
 
 /// Schedulers send CONT together with TERM, so that a stopped job can end.
 #[test]
-fn a_request_to_end_while_stopped_begins_the_grace_when_it_goes_on() {
+pub fn a_request_to_end_while_stopped_begins_the_grace_when_it_goes_on() {
     for stop_first in [false, true] {
         let marker = marker();
         let mut job = launch(&marker, &["--shutdown-timeout", "700ms"], DEAF).start();
@@ -153,7 +153,7 @@ fn lost_of_200(job: &Running, marker: &str) -> u32 {
 }
 
 #[test]
-fn a_stop_that_is_taken_back_at_once_does_not_last() {
+pub fn a_stop_that_is_taken_back_at_once_does_not_last() {
     let marker = marker();
     let mut job = launch(&marker, &["--nproc", "2"], "pid wait").start();
     pids(&mut job, 2);

@@ -43,6 +43,8 @@ pub struct Oracle {
     leftovers_told: Option<Duration>,
     leftovers_killed: bool,
     closed: bool,
+    /// Ranks that were deferred are still to come.
+    deferred: bool,
     outcome: Option<Outcome>,
 }
 
@@ -61,6 +63,7 @@ impl Oracle {
             leftovers_told: None,
             leftovers_killed: false,
             closed: true,
+            deferred: false,
             outcome: None,
         }
     }
@@ -71,8 +74,13 @@ impl Oracle {
 
     pub fn sees_event(&mut self, now: Duration, event: &Event) {
         match event {
-            Event::Spawned { rank, .. } => self.ranks[*rank as usize].life = Life::Alive,
+            Event::Deferred => self.deferred = true,
+            Event::Spawned { rank, .. } => {
+                self.deferred = false;
+                self.ranks[*rank as usize].life = Life::Alive;
+            }
             Event::SpawnFailed { .. } => {
+                self.deferred = false;
                 self.cannot_start = true;
                 self.due.get_or_insert(now);
             }
@@ -181,7 +189,13 @@ impl Oracle {
                 check(self.closed, "an attempt was not closed")?;
                 self.outcome = Some(outcome.clone());
             }
-            Action::Survey | Action::Suspend | Action::Resume => {}
+            Action::CancelSpawns => {
+                check(self.deferred, "C8: nothing is deferred that could be cancelled")?;
+                check(self.due.is_some(), "C8: cancelled without a cause")?;
+                self.deferred = false;
+            }
+            Action::Survey => check(!self.deferred, "C8: over while ranks are still to come")?,
+            Action::Suspend | Action::Resume => {}
         }
         Ok(())
     }

@@ -297,3 +297,41 @@ fn suspend_and_resume_are_done_at_once_and_change_no_plan() {
     assert_eq!(core.step(secs(2), &Event::Resume), [Action::Resume]);
     assert_eq!(core.next_wake(), Some(secs(31)));
 }
+
+#[test]
+fn ranks_that_are_deferred_come_all_at_once_and_run_as_others_do() {
+    let mut core = Supervisor::new(policy(2, 0));
+    let _ = core.step(secs(0), &Event::Start);
+    assert_eq!(core.step(secs(0), &Event::Deferred), []);
+    assert_eq!((core.next_wake(), core.step(secs(9), &Event::Tick)), (None, vec![]));
+    spawned(&mut core, secs(10), 2);
+    assert_eq!(core.attempt().ranks[1].started_at, Some(secs(10)));
+    let told = Action::Signal { rank: 0, signal: TERM };
+    assert_eq!(core.step(secs(11), &failed(1, 1)).last(), Some(&told), "nothing to cancel");
+}
+
+#[test]
+fn a_stop_cancels_ranks_that_are_deferred_and_none_comes_later() {
+    let mut core = Supervisor::new(policy(2, 3));
+    let _ = core.step(secs(0), &Event::Start);
+    let _ = core.step(secs(0), &Event::Deferred);
+    assert_eq!(core.step(secs(1), &asked(INT)), [Action::CancelSpawns, Action::Survey]);
+    assert_eq!(core.step(secs(1), &Event::Spawned { rank: 0, pid: 7 }), []);
+    assert_eq!(core.attempt().ranks[0].pid, None, "too late to be a rank");
+    let outcome = Outcome::Stopped { signal: INT };
+    let end = [Action::CloseAttempt, Action::Finish { outcome }];
+    assert_eq!(core.step(secs(1), &NOTHING_LEFT), end);
+}
+
+#[test]
+fn deferred_ranks_that_cannot_start_end_the_job() {
+    let mut core = Supervisor::new(policy(2, 3));
+    let _ = core.step(secs(0), &Event::Start);
+    let _ = core.step(secs(0), &Event::Deferred);
+    let reason = "no".to_owned();
+    let failed = Event::SpawnFailed { rank: 0, reason: reason.clone() };
+    assert_eq!(core.step(secs(1), &failed), [Action::Survey]);
+    let outcome = Outcome::CannotStart { rank: 0, reason, exec: false };
+    let end = [Action::CloseAttempt, Action::Finish { outcome }];
+    assert_eq!(core.step(secs(1), &NOTHING_LEFT), end);
+}

@@ -108,6 +108,8 @@ pub struct Scenario {
     pub notices: Vec<Duration>,
     /// This rank cannot be started (`false`) or executed (`true`), in this attempt.
     pub broken_start: Option<(usize, u32, bool)>,
+    /// How long the ranks of each attempt are deferred; `None` is not at all.
+    pub deferred: Vec<Option<Duration>>,
 }
 
 impl Scenario {
@@ -135,7 +137,10 @@ impl Scenario {
             let attempt = usize::try_from(rng.below(u64::from(max_restarts) + 1)).unwrap();
             (attempt, u32::try_from(rng.below(u64::from(ranks))).unwrap(), rng.one_in(2))
         });
-        Self { policy, lives, asks, spurious: times(rng, 5), notices: times(rng, 3), broken_start }
+        let deferred =
+            (0..=max_restarts).map(|_| rng.one_in(3).then(|| rng.millis(2000))).collect();
+        let (spurious, notices) = (times(rng, 5), times(rng, 3));
+        Self { policy, lives, asks, spurious, notices, broken_start, deferred }
     }
 }
 
@@ -161,12 +166,15 @@ struct World<'a> {
     ranks: Vec<Process>,
     strays: Vec<Stray>,
     next_pid: i32,
+    /// When the ranks of this attempt come.
+    coming: Option<Duration>,
 }
 
 /// Things that happen in the world by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Happening {
     RankEnds(u32),
+    RanksCome,
     StrayEnds(usize),
     Asked,
     Notice,
@@ -183,6 +191,7 @@ pub fn play(scenario: &Scenario) -> Result<&'static str, String> {
         ranks: vec![Process::default(); scenario.policy.ranks as usize],
         strays: Vec::new(),
         next_pid: 100,
+        coming: None,
     };
     let mut outside: BTreeSet<(Duration, Happening)> = BTreeSet::new();
     outside.extend(scenario.asks.iter().map(|&at| (at, Happening::Asked)));
@@ -218,8 +227,9 @@ pub fn play(scenario: &Scenario) -> Result<&'static str, String> {
         } else if let Some((at, happening)) = inner
             && at <= now
         {
-            let event = world.happen(happening, now);
-            feed(&mut core, &mut oracle, &mut world, now, event)?;
+            for event in world.happen(happening, now) {
+                feed(&mut core, &mut oracle, &mut world, now, event)?;
+            }
         } else {
             feed(&mut core, &mut oracle, &mut world, now, Event::Tick)?;
         }
@@ -299,11 +309,18 @@ impl World<'_> {
             .iter()
             .enumerate()
             .filter_map(|(index, stray)| Some((stray.ends_at?, Happening::StrayEnds(index))));
-        ranks.chain(strays).min()
+        let coming = self.coming.map(|at| (at, Happening::RanksCome));
+        ranks.chain(strays).chain(coming).min()
     }
 
-    fn happen(&mut self, happening: Happening, _now: Duration) -> Event {
-        match happening {
+    fn happen(&mut self, happening: Happening, now: Duration) -> Vec<Event> {
+        vec![match happening {
+            Happening::RanksCome => {
+                self.coming = None;
+                let mut events = std::collections::VecDeque::new();
+                self.start_ranks(now, &mut events);
+                return events.into();
+            }
             Happening::RankEnds(rank) => {
                 let process = &mut self.ranks[rank as usize];
                 process.alive = false;
@@ -319,7 +336,7 @@ impl World<'_> {
                 Event::ChildGone
             }
             _ => Event::Tick,
-        }
+        }]
     }
 
     fn act(
@@ -350,6 +367,7 @@ impl World<'_> {
                 let left = self.strays.iter().filter(|s| s.session == Some(*rank)).count();
                 answers.push_back(Event::Group { rank: *rank, left: u32::try_from(left).unwrap() });
             }
+            Action::CancelSpawns => self.coming = None,
             Action::Survey => {
                 let left = u32::try_from(self.strays.len()).unwrap();
                 answers.push_back(Event::Leftovers { left });
@@ -365,6 +383,17 @@ impl World<'_> {
         answers: &mut std::collections::VecDeque<Event>,
     ) {
         self.attempt = attempt;
+        self.ranks.fill(Process::default());
+        if let Some(after) = self.scenario.deferred[attempt] {
+            self.coming = Some(now + after);
+            answers.push_back(Event::Deferred);
+        } else {
+            self.start_ranks(now, answers);
+        }
+    }
+
+    fn start_ranks(&mut self, now: Duration, answers: &mut std::collections::VecDeque<Event>) {
+        let attempt = self.attempt;
         for rank in 0..self.scenario.policy.ranks {
             let broken = self.scenario.broken_start.filter(|b| (b.0, b.1) == (attempt, rank));
             if let Some((_, _, false)) = broken {

@@ -45,7 +45,7 @@ fn told() -> Job {
 }
 
 #[test]
-fn b12_the_others_are_told_at_once_and_the_code_is_that_of_the_rank() {
+pub fn b12_the_others_are_told_at_once_and_the_code_is_that_of_the_rank() {
     // The quickest of some: the machine may be busy with other tests.
     let latency = |_| {
         let end = told().args(["fail", "polite"]).run().expect_code(3);
@@ -56,7 +56,7 @@ fn b12_the_others_are_told_at_once_and_the_code_is_that_of_the_rank() {
 }
 
 #[test]
-fn b13_the_grace_is_the_same_whoever_began_the_end() {
+pub fn b13_the_grace_is_the_same_whoever_began_the_end() {
     let by_rank = told().args(["fail"]).run().expect_code(3);
     let mut running = told().start();
     wait_ready(&mut running);
@@ -81,7 +81,7 @@ fn pid(dir: &Path, name: &str) -> i32 {
 }
 
 #[test]
-fn b14_a_signal_is_named_and_the_cause_comes_before_its_victims() {
+pub fn b14_a_signal_is_named_and_the_cause_comes_before_its_victims() {
     for (signal, name, code) in [("SEGV", "SIGSEGV", 139), ("KILL", "SIGKILL", 137)] {
         let script = format!("echo $$ >pid.$RANK; [ $RANK = 1 ] && kill -{signal} $$; sleep 30");
         let end = shell(2, &script).run().expect_code(code);
@@ -96,7 +96,7 @@ fn b14_a_signal_is_named_and_the_cause_comes_before_its_victims() {
 }
 
 #[test]
-fn b15_of_two_failures_the_earlier_is_the_cause() {
+pub fn b15_of_two_failures_the_earlier_is_the_cause() {
     // Rank 0 is deaf to TERM and fails 50 ms after it sees that rank 1 has gone.
     let script = "
 if [ $RANK = 1 ]; then until [ -e deaf ]; do sleep 0.01; done; echo $$ >pid; mv pid gone; exit 3; fi
@@ -110,7 +110,7 @@ sleep 0.05; exit 4";
 }
 
 #[test]
-fn b16_b17_a_recorded_error_is_shown_and_handed_to_the_caller() {
+pub fn b16_b17_a_recorded_error_is_shown_and_handed_to_the_caller() {
     let script = "
 from torch.distributed.elastic.multiprocessing.errors import record
 
@@ -133,14 +133,14 @@ main()
 }
 
 #[test]
-fn b16_without_an_error_file_the_last_lines_are_shown() {
+pub fn b16_without_an_error_file_the_last_lines_are_shown() {
     let end = Job::new().script("raise ValueError('boom')").run().expect_code(1);
     assert!(end.stderr.contains("its last lines on stderr:\n    Traceback"), "{}", end.stderr);
     assert!(end.stderr.contains("    ValueError: boom\n"), "{}", end.stderr);
 }
 
 #[test]
-fn b18_a_rank_that_ends_well_early_ends_nothing() {
+pub fn b18_a_rank_that_ends_well_early_ends_nothing() {
     let script = "[ $RANK = 0 ] && { >gone; exit 0; }
 until [ -e gone ]; do sleep 0.01; done; sleep 0.2; echo later; exit $1";
     for (code, word) in [(0, "0"), (5, "5")] {
@@ -198,7 +198,7 @@ fn all_gone(dir: &Path) {
 }
 
 #[test]
-fn b19_term_reaches_each_rank_once_and_nothing_is_left() {
+pub fn b19_term_reaches_each_rank_once_and_nothing_is_left() {
     let running = counting(&["polite"]);
     running.signal(Signal::SIGTERM);
     let end = running.end_within(SOON).expect_code(143);
@@ -211,7 +211,7 @@ fn b19_term_reaches_each_rank_once_and_nothing_is_left() {
 }
 
 #[test]
-fn b20_asking_again_hurries_and_asking_three_times_kills() {
+pub fn b20_asking_again_hurries_and_asking_three_times_kills() {
     for times in [2, 3] {
         let running = counting(&[]);
         running.signal(Signal::SIGINT);
@@ -229,7 +229,7 @@ fn b20_asking_again_hurries_and_asking_three_times_kills() {
 }
 
 #[test]
-fn b21_no_rank_outlives_a_killed_nvlaunch() {
+pub fn b21_no_rank_outlives_a_killed_nvlaunch() {
     let running = counting(&[]);
     running.signal(Signal::SIGKILL);
     all_gone(running.dir.path());
@@ -237,7 +237,7 @@ fn b21_no_rank_outlives_a_killed_nvlaunch() {
 }
 
 #[test]
-fn b22_children_of_a_rank_that_has_died_are_ended_too() {
+pub fn b22_children_of_a_rank_that_has_died_are_ended_too() {
     let script = "setsid sleep 1000 & echo $! >child.1; sleep 1000 & echo $! >child.2; exit 7";
     let end = shell(1, script).run().expect_code(7);
     for name in ["child.1", "child.2"] {
@@ -246,7 +246,7 @@ fn b22_children_of_a_rank_that_has_died_are_ended_too() {
 }
 
 #[test]
-fn b23_a_hangup_ends_the_job_unless_nohup_says_otherwise() {
+pub fn b23_a_hangup_ends_the_job_unless_nohup_says_otherwise() {
     let running = counting(&["polite"]);
     running.signal(Signal::SIGHUP);
     let end = running.end_within(SOON).expect_code(129);
@@ -264,7 +264,7 @@ fn b23_a_hangup_ends_the_job_unless_nohup_says_otherwise() {
 }
 
 #[test]
-fn b24_usr1_is_passed_on_and_ends_nothing() {
+pub fn b24_usr1_is_passed_on_and_ends_nothing() {
     let job = Job::new().args(["--nproc", "2", "--shutdown-timeout", "0"]).script(COUNTING);
     let running = ready(job.start());
     running.signal(Signal::SIGUSR1);

@@ -1,10 +1,10 @@
 //! The behaviours that a replacement of torchrun is measured by, numbered as in the list it was
 //! built after; those of several nodes are absent.
 
-mod ends;
-mod output;
-mod restart;
-mod start;
+pub mod ends;
+pub mod output;
+pub mod restart;
+pub mod start;
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ fn environments(end: &End) -> BTreeMap<u32, BTreeMap<String, String>> {
 /// A number of ranks that run a shell script.
 fn shell(ranks: u32, text: &str) -> Job {
     let job = Job::new().file("ranks.sh", text);
-    job.arg(format!("--nproc={ranks}")).args(["--no-python", "sh", "ranks.sh"])
+    job.arg(format!("--nproc={ranks}")).program(["sh", "ranks.sh"])
 }
 
 /// The files of a job's folder that each hold a number, such as a process id.

@@ -36,7 +36,7 @@ for line in range(200):
 ";
 
 #[test]
-fn b25_lines_of_several_ranks_are_whole_and_named() {
+pub fn b25_lines_of_several_ranks_are_whole_and_named() {
     for (args, prefix) in [
         (vec![], "[rank R] "),
         (vec!["--log-line-prefix-template=[${role_name}${local_rank}]:"], "[defaultR]:"),
@@ -59,7 +59,7 @@ fn b25_lines_of_several_ranks_are_whole_and_named() {
 }
 
 #[test]
-fn b25_a_progress_bar_stays_one_line() {
+pub fn b25_a_progress_bar_stays_one_line() {
     let bar =
         "import os\nfor n in range(50):\n    os.write(2, b'\\r%d/50' % n)\nos.write(2, b'\\n')";
     let job = Job::new().args(["--nproc=2", "-t", "3", "--log-dir", "logs"]).script(bar);
@@ -76,7 +76,7 @@ fn b25_a_progress_bar_stays_one_line() {
 }
 
 #[test]
-fn b25_files_are_complete_after_a_crash() {
+pub fn b25_files_are_complete_after_a_crash() {
     let script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; kill -9 $$";
     let job = shell(1, script).env("PET_REDIRECTS", "3").env("PET_LOG_DIR", "logs");
     let end = job.run().expect_code(137);
@@ -86,7 +86,7 @@ fn b25_files_are_complete_after_a_crash() {
 }
 
 #[test]
-fn b25_a_map_reaches_ranks_of_two_digits() {
+pub fn b25_a_map_reaches_ranks_of_two_digits() {
     let job = shell(12, "echo out $RANK; echo err $RANK >&2");
     let job = job.env("PET_REDIRECTS", "11:1,10:3").env("PET_LOG_DIR", "logs");
     let end = job.run().expect_code(0);
@@ -97,7 +97,7 @@ fn b25_a_map_reaches_ranks_of_two_digits() {
 }
 
 #[test]
-fn b25_an_unfinished_last_line_is_shown_and_the_file_has_its_bytes() {
+pub fn b25_an_unfinished_last_line_is_shown_and_the_file_has_its_bytes() {
     let end = shell(2, "printf 'rank %s' $RANK").env("PET_TEE", "3").env("PET_LOG_DIR", "logs");
     let end = end.run().expect_code(0);
     let mut lines: Vec<&str> = end.stdout.lines().collect();
@@ -107,7 +107,7 @@ fn b25_an_unfinished_last_line_is_shown_and_the_file_has_its_bytes() {
 }
 
 #[test]
-fn b25_bytes_of_a_rank_alone_reach_the_console_as_they_are() {
+pub fn b25_bytes_of_a_rank_alone_reach_the_console_as_they_are() {
     let bytes = "import os\nos.write(1, b'\\xff\\0\\r\\x1b[1m')\nos.write(2, b'\\n\\n\\xfe')";
     let end = Job::new().script(bytes).run().expect_code(0);
     assert_eq!(end.raw_stdout, b"\xff\0\r\x1b[1m");

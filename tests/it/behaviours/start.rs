@@ -9,7 +9,7 @@ use crate::harness::{Job, nvlaunch, venv, wait_until};
 use crate::machine::threads_of;
 
 #[test]
-fn b01_each_rank_gets_the_arguments_and_its_number() {
+pub fn b01_each_rank_gets_the_arguments_and_its_number() {
     let script = "import os, sys; print(sys.argv, *map(os.environ.get, ('RANK', 'LOCAL_RANK', \
                   'WORLD_SIZE', 'LOCAL_WORLD_SIZE')))";
     let job = Job::new().args(["--nproc-per-node", "2"]).script(script).args(["--x", "1"]);
@@ -26,7 +26,7 @@ fn b01_each_rank_gets_the_arguments_and_its_number() {
 }
 
 #[test]
-fn b02_every_name_of_the_contract_is_set() {
+pub fn b02_every_name_of_the_contract_is_set() {
     let end = Job::new().args(["--nproc", "2", "--max-restarts", "3"]).script(ENV).run();
     let end = end.expect_code(0);
     let of_ranks = environments(&end);
@@ -61,7 +61,7 @@ fn b02_every_name_of_the_contract_is_set() {
 }
 
 #[test]
-fn b03_stale_names_of_the_caller_do_not_reach_the_ranks() {
+pub fn b03_stale_names_of_the_caller_do_not_reach_the_ranks() {
     let names = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"];
     let more = ["TORCHELASTIC_RUN_ID", "TORCHELASTIC_TIMER_FILE", "NVLAUNCH_RUN_DIR"];
     let names = || names.into_iter().chain(more);
@@ -74,7 +74,7 @@ fn b03_stale_names_of_the_caller_do_not_reach_the_ranks() {
 }
 
 #[test]
-fn b04_threads_are_limited_only_where_several_ranks_would_fight_and_it_is_said_once() {
+pub fn b04_threads_are_limited_only_where_several_ranks_would_fight_and_it_is_said_once() {
     let own = |ranks: u32| threads_of(ranks).map(|threads| threads.to_string());
     let given = |threads: &str| Some(threads.to_owned());
     // ranks, the caller's value, that of the ranks, whether it is said
@@ -98,7 +98,7 @@ fn b04_threads_are_limited_only_where_several_ranks_would_fight_and_it_is_said_o
 }
 
 #[test]
-fn b05_error_handling_of_nccl_is_the_callers_or_on() {
+pub fn b05_error_handling_of_nccl_is_the_callers_or_on() {
     for (given, expected) in [(None, "1"), (Some("0"), "0"), (Some("3"), "3")] {
         let name = "TORCH_NCCL_ASYNC_ERROR_HANDLING";
         let job = given.into_iter().fold(Job::new(), |job, value| job.env(name, value));
@@ -109,7 +109,7 @@ fn b05_error_handling_of_nccl_is_the_callers_or_on() {
 
 /// One job for both: importing torch is what takes the time.
 #[test]
-fn b06_b07_pytorch_initialises_without_arguments_and_knows_it_was_launched() {
+pub fn b06_b07_pytorch_initialises_without_arguments_and_knows_it_was_launched() {
     // Not both in one process: rank 0 serves the store, and a second group would race with the end
     // of the first one's.
     for backend in ["'gloo'", ""] {
@@ -151,7 +151,7 @@ while not os.path.exists(other):
 ";
 
 #[test]
-fn b08_two_launches_at_once_never_take_the_same_port_where_rank_0_listens() {
+pub fn b08_two_launches_at_once_never_take_the_same_port_where_rank_0_listens() {
     let dir = tempfile::tempdir().expect("a folder");
     for round in 0..100 {
         let place = |name: &str| dir.path().join(format!("{round}-{name}"));
@@ -168,7 +168,7 @@ fn b08_two_launches_at_once_never_take_the_same_port_where_rank_0_listens() {
 }
 
 #[test]
-fn b08_two_launches_at_once_of_real_pytorch_do_not_meet() {
+pub fn b08_two_launches_at_once_of_real_pytorch_do_not_meet() {
     let script = "
 import os, torch, torch.distributed as dist
 dist.init_process_group('gloo')
@@ -191,7 +191,7 @@ os._exit(0)
 }
 
 #[test]
-fn b26_modules_programs_and_interpreters() {
+pub fn b26_modules_programs_and_interpreters() {
     let package = |job: Job| {
         std::fs::create_dir(job.dir.path().join("pkg")).expect("a folder");
         job.file("pkg/__init__.py", "")
@@ -220,14 +220,14 @@ fn b26_modules_programs_and_interpreters() {
 
 /// `python -u`: what a rank printed is there although it was killed right afterwards.
 #[test]
-fn b26_python_does_not_buffer() {
+pub fn b26_python_does_not_buffer() {
     let script = "import os\nprint('seen')\nos.kill(os.getpid(), 9)";
     let end = Job::new().args(["--nproc", "1"]).script(script).run().expect_code(137);
     assert_eq!(end.stdout, "seen\n");
 }
 
 #[test]
-fn b27_ranks_by_number_and_by_what_is_there() {
+pub fn b27_ranks_by_number_and_by_what_is_there() {
     let count = |job: Job| {
         let end = job.args(["--no-python", "echo", "here"]).run().expect_code(0);
         end.stdout.lines().count()
@@ -246,7 +246,7 @@ fn b27_ranks_by_number_and_by_what_is_there() {
 }
 
 #[test]
-fn b28_options_as_torchrun_spells_them() {
+pub fn b28_options_as_torchrun_spells_them() {
     let runs = |job: Job, ranks: usize| {
         let end = job.args(["--no-python", "echo", "here"]).run().expect_code(0);
         assert_eq!(end.stdout.lines().count(), ranks, "{}", end.stdout);
@@ -271,7 +271,7 @@ fn b28_options_as_torchrun_spells_them() {
 }
 
 #[test]
-fn b30_it_costs_little_and_leaves_nothing() {
+pub fn b30_it_costs_little_and_leaves_nothing() {
     // The quickest of several: the machine may be busy with other tests.
     let quickest = |make: &dyn Fn() -> Command| {
         let once = || {

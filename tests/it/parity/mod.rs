@@ -69,6 +69,31 @@ fn nvlaunch_does_what_torchrun_does_less_the_documented_differences() {
     assert!(wrong.is_empty(), "{} things are wrong\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// What a template imports here.
+const WARM: &str = "json";
+
+#[test]
+fn warm_ranks_do_what_cold_ranks_do() {
+    let mut found = Vec::new();
+    let mut played = 0;
+    for row in rows().iter().filter(|row| !row.args.contains(&"--no-python")) {
+        played += 1;
+        let warm = crate::harness::warm(WARM, || under_nvlaunch(row));
+        found.extend(compare(row.name, &under_nvlaunch(row), &warm));
+    }
+    let found: Vec<String> = found
+        .iter()
+        .filter(|one| one.what != "env NVLAUNCH_RUN_DIR") // Each run's own.
+        .map(|one| {
+            // The fields have the names of the other comparison.
+            let Different { row, what, torchrun: cold, nvlaunch: warm } = one;
+            format!("{row}: {what}\n  cold  {cold:?}\n  warm  {warm:?}")
+        })
+        .collect();
+    println!("parity, warm: {played} rows");
+    assert!(found.is_empty(), "{} things are wrong\n{}", found.len(), found.join("\n"));
+}
+
 /// The program itself sees what the entry point sees in a fork of a process that imported torch.
 #[test]
 fn the_forks_of_torchrun_do_what_torchrun_does() {

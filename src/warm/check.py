@@ -1,0 +1,13 @@
+"""Whether the interpreter sees modules in PYTHONPATH; then becomes the template. For any Python."""
+
+import os
+import sys
+
+why = None
+if sys.version_info < (3, 8):
+    why = "Python " + sys.version.split()[0] + " is older than 3.8"
+elif not getattr(sys.modules.get("sitecustomize"), "NVLAUNCH_TEMPLATE", None):
+    why = sys.argv[1] + " starts Python in a way that leaves PYTHONPATH out (-I, -E or -S)"
+if why is None:
+    os.execv(sys.argv[1], sys.argv[1:])
+os.write(0, b"refused\0" + why.encode("utf-8", "replace"))

@@ -1,0 +1,1 @@
+﻿print("a BOM: café", __doc__)

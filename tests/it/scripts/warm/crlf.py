@@ -1,0 +1,4 @@
+#!/usr/bin/env python
+print("CRLF")
+import traceback
+1/0
