@@ -27,7 +27,7 @@ pub(super) fn files(
 /// Does what was asked for; the exit code.
 pub(super) fn profile(command: &ProfileCommand, env: &Env) -> Result<u8, BoxError> {
     match command {
-        ProfileCommand::Lint(args) => profile_lint::lint(args, env),
+        ProfileCommand::Lint(args) => Ok(profile_lint::lint(args, env)),
         ProfileCommand::Schema => profile_schema::schema(),
         ProfileCommand::List(_) | ProfileCommand::Show(_) | ProfileCommand::Init(_) => {
             Err(Internal("not built yet".to_owned()).into())
