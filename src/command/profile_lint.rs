@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::output;
 use crate::cli::LintArgs;
-use crate::error::{BoxError, Explain as _};
+use crate::error::Explain as _;
 use crate::exit_code;
 use crate::profile::error::ProfileError;
 use crate::profile::load::{self, ChoiceError};
@@ -26,7 +26,7 @@ use crate::settings::env::Env;
 const WIDTH: usize = 80;
 
 /// Prints the problems; the exit code.
-pub(super) fn lint(args: &LintArgs, env: &Env) -> Result<u8, BoxError> {
+pub(super) fn lint(args: &LintArgs, env: &Env) -> u8 {
     let places = Places::new(Path::new("/"), Path::new(""), env);
     let errors: Vec<ProfileError> =
         args.files.iter().filter_map(|path| problems(path, &places).err()).collect();
@@ -39,7 +39,7 @@ pub(super) fn lint(args: &LintArgs, env: &Env) -> Result<u8, BoxError> {
         text(&errors, args.files.len(), Manner { colour, width: WIDTH })
     };
     let printed = output::print(&text);
-    Ok(code(&errors).unwrap_or(printed))
+    code(&errors).unwrap_or(printed)
 }
 
 /// Everything that is or may be wrong with a file.

@@ -265,7 +265,7 @@ impl Check<'_> {
         let meant = match &node.value {
             Value::Map(entries) => {
                 let names = entries.iter().map(|(key, _)| key.text.as_str());
-                suggest::section(&key.text, names)
+                suggest::section(&key.text, &names)
             }
             _ => None,
         };

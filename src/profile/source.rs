@@ -156,9 +156,8 @@ fn with_line_feeds(text: String) -> String {
 fn foreign(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
-        // Without a mark: every other byte of English text is zero.
-        [0, _, 0, _, ..] | [_, 0, _, 0, ..] => Some("UTF-16"),
+        // Without a mark every other byte of English text is zero.
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, 0, _, ..] | [_, 0, _, 0, ..] => Some("UTF-16"),
         _ => None,
     }
 }

@@ -22,8 +22,10 @@ pub(super) fn hint(typed: &str, section: Option<&str>) -> String {
         return format!("did you mean `{known}`?");
     }
     // `geometry.nproc: 4`
-    if let Some(key) = keys::ALL.iter().find(|key| key.path == name && name.contains('.')) {
-        return below(key);
+    if let Some((section, known)) = name.split_once('.')
+        && keys::ALL.iter().any(|key| key.path == name)
+    {
+        return format!("write `{known}` below `{section}`");
     }
     if let Some(key) = keys::ALL.iter().find(|key| is_called(key, typed, &name)) {
         return elsewhere(key, &name, section);
@@ -48,7 +50,7 @@ pub(super) fn hint(typed: &str, section: Option<&str>) -> String {
 /// The section that a key at the top with these keys below it may have meant to be.
 pub(super) fn section<'a>(
     typed: &str,
-    below: impl Iterator<Item = &'a str> + Clone,
+    below: &(impl Iterator<Item = &'a str> + Clone),
 ) -> Option<&'static str> {
     let known = sections();
     let name = normal(typed);
@@ -83,11 +85,6 @@ fn elsewhere(key: &Key, name: &str, section: Option<&str>) -> String {
         (Some(of), known) => format!("did you mean `{known}` in `{of}`?"),
         (None, known) => format!("`{known}` is no part of a section: it begins its line"),
     }
-}
-
-fn below(key: &Key) -> String {
-    let (section, name) = key.parts();
-    format!("write `{name}` below `{}`", section.unwrap_or_default())
 }
 
 /// `NCCL_DEBUG`
@@ -153,7 +150,7 @@ mod tests {
             ("zzz", &["zzz"], None),
         ];
         for (typed, below, expected) in sections {
-            assert_eq!(section(typed, below.iter().copied()), expected, "{typed}");
+            assert_eq!(section(typed, &below.iter().copied()), expected, "{typed}");
         }
     }
 }
