@@ -144,7 +144,7 @@ fn the_callers_nccl_choice_is_kept() {
     assert_eq!(kept.map(|kept| &kept.change), Some(&EnvChange::Keep("3".into())));
 }
 
-fn judged(variables: &[(&str, Option<&str>, bool)]) -> Judgement {
+pub(super) fn judged(variables: &[(&str, Option<&str>, bool)]) -> Judgement {
     let choice = |&(name, value, is_users): &(&str, Option<&str>, bool)| VariableChoice {
         name: name.to_owned(),
         value: value.map(str::to_owned),

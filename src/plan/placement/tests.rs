@@ -10,7 +10,7 @@ use crate::host::target::{ProgramFact, ScriptFact};
 use crate::host::tests::Root;
 use crate::host::topology::{Cpu, Topology};
 use crate::host::{self, Facts};
-use crate::plan::tests::spec;
+use crate::plan::tests::{judged, spec};
 use crate::plan::{self, Plan, PlanError, RankPlan, numa};
 use crate::settings::env::Env;
 use crate::settings::spec::NumaBinding;
@@ -525,6 +525,35 @@ fn a_profile_narrows_the_devices_of_the_ranks() {
     spec.env.insert("CUDA_VISIBLE_DEVICES".to_owned(), kept);
     let callers = facts(&[("CUDA_VISIBLE_DEVICES", "5")]);
     assert_eq!(indices(&plan::decide(&spec, &callers, None).expect("a plan")), [Some(5)]);
+}
+
+/// M3; preflight knows whose devices the ranks use.
+#[test]
+fn preflights_choice_is_that_of_the_ranks() {
+    // Eight GPUs, and two GCUs with them.
+    let root = h100();
+    for at in 0..2 {
+        root.file(&format!("dev/gcu{at}"), "");
+        let ids = ["0x1e36", "0x0021", "0x120000"];
+        on_bus(&root, &format!("0000:3{at}:00.0"), ids, at);
+    }
+    let words = ["--nproc", "2", "t.py"];
+    let facts = facts(root.path(), &[], &words, Depth::Full);
+    let of = |vendor: &str, variables: &[(&str, Option<&str>, bool)]| {
+        let mut judgement = judged(variables);
+        vendor.clone_into(&mut judgement.vendor);
+        line(&plan::decide(&spec(&words), &facts, Some(&judgement)).expect("a plan").ranks[1])
+    };
+    let second = "cuda 1 is 1 0000:11:00.0 GPU-1, node 1, 128 CPUs";
+    assert_eq!(of("cuda", &[]), second);
+    assert_eq!(
+        of("cuda", &[("CUDA_VISIBLE_DEVICES", Some("0,7"), false)]),
+        "cuda 1 is 7 0000:71:00.0 GPU-7 by CUDA_VISIBLE_DEVICES, node 7, 128 CPUs"
+    );
+    // What is the user's own is in the environment.
+    assert_eq!(of("cuda", &[("CUDA_VISIBLE_DEVICES", Some("0,7"), true)]), second);
+    assert_eq!(of("gcu", &[]), "gcu 1 is 1 0000:31:00.0, node 1, 128 CPUs");
+    assert_eq!(of("cpu", &[]), "(the ranks use no accelerator), 128 CPUs");
 }
 
 prop_compose! {
