@@ -90,8 +90,8 @@ mod tests {
             value: value.to_owned(),
             origin: Origin::File { file: Arc::clone(&file), line },
         };
-        let mut document = Document::default();
-        document.extends = extends.map(|name| placed(name, 2));
+        let extends = extends.map(|name| placed(name, 2));
+        let mut document = Document { extends, ..Document::default() };
         document.values.texts.insert("geometry.role", placed(name, 3));
         if name == "c" {
             document.values.texts.insert("geometry.nproc", placed("8", 4));
