@@ -22,12 +22,14 @@ use crate::plan::{self, PlanError};
 use crate::preflight::text::{self, Manner};
 use crate::preflight::{Intent, Judgement, Verdict, decide, document, judge};
 use crate::probe;
+use crate::profile::init;
 use crate::profile::layer::Files;
 use crate::settings;
 use crate::settings::env::Env;
 use crate::settings::spec::{
     LaunchSpec, PreflightMode, PreflightSpec, ProcCount, Target, with_profile,
 };
+use crate::settings::values;
 
 /// Why the machine cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -110,11 +112,11 @@ pub(super) fn preflight(args: &PreflightArgs, env: &Env) -> Result<u8, BoxError>
 }
 
 /// What there is to say of the machine without a job, for `nvlaunch profile init`: what other
-/// profiles say counts for nothing.
+/// profiles say counts for nothing. Also whether a launch can count its devices.
 pub(super) fn of_machine(
     args: &PreflightArgs,
     env: &Env,
-) -> Result<(HostFacts, Judgement), BoxError> {
+) -> Result<(HostFacts, Judgement, bool), BoxError> {
     let request = settings::resolve_preflight(args, env, &Files::embedded()?)?;
     let spec = &request.spec;
     check_root(&spec.root)?;
@@ -126,7 +128,9 @@ pub(super) fn of_machine(
     }
     let facts = document::without_secrets(facts);
     let judgement = judged(spec, None, &facts);
-    Ok((facts, judgement))
+    let word = init::word(&judgement).and_then(|word| values::nproc(word).ok());
+    let is_counted = word.is_some_and(|word| count(&word, &spec.root, env).is_ok());
+    Ok((facts, judgement, is_counted))
 }
 
 /// The look before a launch; `None` with `--preflight off`.

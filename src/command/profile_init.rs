@@ -7,7 +7,7 @@ use super::{out_file, output, preflight};
 use crate::cli::{InitArgs, PreflightArgs};
 use crate::error::{BoxError, Explain};
 use crate::exit_code;
-use crate::profile::init;
+use crate::profile::init::{self, Machine};
 use crate::settings::env::Env;
 
 /// Why the profile is not written.
@@ -49,8 +49,8 @@ pub(super) fn init(args: &InitArgs, env: &Env) -> Result<u8, BoxError> {
         python: args.python.clone(),
         ..PreflightArgs::default()
     };
-    let (facts, judgement) = preflight::of_machine(&asked, env)?;
-    let text = init::render(&facts, &judgement);
+    let (facts, judgement, is_counted) = preflight::of_machine(&asked, env)?;
+    let text = init::render(Machine { facts: &facts, judgement: &judgement, is_counted });
     let Some(path) = &args.output else { return Ok(output::print(&text)) };
     out_file::write(path, text.as_bytes())
         .map_err(|source| InitError::Write { path: path.clone(), source })?;

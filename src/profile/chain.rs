@@ -90,8 +90,8 @@ mod tests {
             value: value.to_owned(),
             origin: Origin::File { file: Arc::clone(&file), line },
         };
-        let mut document = Document::default();
-        document.extends = extends.map(|name| placed(name, 2));
+        let extends = extends.map(|name| placed(name, 2));
+        let mut document = Document { extends, ..Document::default() };
         document.values.texts.insert("geometry.role", placed(name, 3));
         if name == "c" {
             document.values.texts.insert("geometry.nproc", placed("8", 4));
@@ -107,7 +107,10 @@ mod tests {
         }
     }
 
-    fn chain(links: &[(&str, Option<&str>)]) -> Result<Vec<Link>, ChainError> {
+    /// A name and what it extends.
+    type Extends<'a> = (&'a str, Option<&'a str>);
+
+    fn chain(links: &[Extends<'_>]) -> Result<Vec<Link>, ChainError> {
         let find = |name: &str| {
             let found = links.iter().find(|(known, _)| *known == name).expect("it is there");
             link(found.0, found.1)
@@ -141,7 +144,7 @@ mod tests {
             assert_eq!(chain(links).expect_err("it has no end").to_string(), expected);
         }
         let names: Vec<String> = (0..=MAX_LINKS).map(|number| format!("p{number}")).collect();
-        let mut links: Vec<(&str, Option<&str>)> =
+        let mut links: Vec<Extends<'_>> =
             names.windows(2).map(|pair| (&*pair[0], Some(&*pair[1]))).collect();
         links.push((&names[MAX_LINKS], None));
         let long = chain(&links).expect_err("it is too long");

@@ -41,8 +41,21 @@ const INNER: &[&str] = &[
 /// enough.
 const PATIENT: &str = "30s";
 
+/// What is known of a machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine<'a> {
+    /// What preflight sees of it.
+    pub facts: &'a HostFacts,
+    /// What follows from that.
+    pub judgement: &'a Judgement,
+    /// Whether a launch finds devices where it counts those of [`word`]; on Windows' subsystem it
+    /// finds none.
+    pub is_counted: bool,
+}
+
 /// A profile for the machine.
-pub fn render(facts: &HostFacts, judgement: &Judgement) -> String {
+pub fn render(machine: Machine<'_>) -> String {
+    let Machine { facts, judgement, .. } = machine;
     let mut text = String::new();
     let host = plain(&facts.hostname);
     let (devices, count) = devices(facts, judgement);
@@ -55,7 +68,7 @@ pub fn render(facts: &HostFacts, judgement: &Judgement) -> String {
     let _ = writeln!(text, "version: {VERSION}");
     let _ = writeln!(text, "description: {}", quoted(&format!("{devices}{on}")));
     matching(&mut text, &host);
-    geometry(&mut text, judgement, &devices, count);
+    geometry(&mut text, &machine, &devices, count);
     backend(&mut text, judgement);
     variables(&mut text, facts);
     preflight(&mut text, facts, judgement);
@@ -105,17 +118,32 @@ fn matching(text: &mut String, host: &str) {
     let _ = writeln!(text, "# match:\n#   hostname: {}", quoted(host));
 }
 
-fn geometry(text: &mut String, judgement: &Judgement, devices: &str, count: u32) {
-    let word = match judgement.vendor.as_str() {
-        _ if count == 0 => "1",
-        "cuda" | "rocm" => "gpu",
-        vendor => vendor,
-    };
-    text.push_str("\ngeometry:\n");
-    match word {
-        "1" => comment(text, "  ", "There are no devices to count; cpu is one rank for each core."),
-        _ => comment(text, "  ", &format!("One rank for each device: {devices}; or a number.")),
+/// What `--nproc` is for one rank on each device of the vendor that was chosen; `None` on a machine
+/// without devices.
+pub fn word(judgement: &Judgement) -> Option<&str> {
+    match judgement.vendor.as_str() {
+        "cuda" | "rocm" => Some("gpu"),
+        vendor => vendors::find(vendor).map(|vendor| vendor.name),
     }
+}
+
+fn geometry(text: &mut String, machine: &Machine<'_>, devices: &str, count: u32) {
+    text.push_str("\ngeometry:\n");
+    let word = match (word(machine.judgement), count) {
+        (None, _) | (_, 0) => {
+            let what = "There are no devices to count; cpu is one rank for each core.";
+            comment(text, "  ", what);
+            "1".to_owned()
+        }
+        (Some(word), _) if machine.is_counted => {
+            comment(text, "  ", &format!("One rank for each device: {devices}; or a number."));
+            word.to_owned()
+        }
+        (Some(_), count) => {
+            comment(text, "  ", &format!("One rank for each device: {devices}."));
+            count.to_string()
+        }
+    };
     let _ = writeln!(text, "  nproc: {word}");
 }
 
@@ -136,7 +164,7 @@ fn variables(text: &mut String, facts: &HostFacts) {
     let ports: Vec<&InfinibandPort> =
         facts.network.infiniband.iter().filter(|port| port.state == "ACTIVE").collect();
     let is_chosen = interfaces.len() > 1;
-    if !is_chosen && ports.is_empty() {
+    if !is_chosen && ports.len() < 2 {
         return;
     }
     text.push('\n');
@@ -155,26 +183,34 @@ fn variables(text: &mut String, facts: &HostFacts) {
             let _ = writeln!(lines, "#   {name}: {}", quoted(&fastest.name));
         }
     }
-    if !ports.is_empty() {
-        let shown: Vec<String> = ports
-            .iter()
-            .map(|port| format!("{} ({}, {})", port.device, port.link_layer, port.rate))
-            .collect();
-        comment(
-            text,
-            "",
-            &format!(
-                "InfiniBand devices that are up: {}. Where some of them are for storage, name those for NCCL.",
-                shown.join(", ")
-            ),
+    if ports.len() > 1 {
+        let what = format!(
+            "InfiniBand devices that are up: {}. Where some of them are for storage, name those for \
+             NCCL.",
+            shown_ports(&ports)
         );
+        comment(text, "", &what);
         let mut names: Vec<&str> = ports.iter().map(|port| &*port.device).collect();
         names.dedup();
         let list = quoted(&format!("={}", names.join(",")));
-        let _ =
-            writeln!(lines, "#   NCCL_IB_HCA: {{value: {list}, why: the others are for storage}}");
+        lines.push_str("#   NCCL_IB_HCA:\n");
+        let _ = writeln!(lines, "#     value: {list}\n#     why: the others are for storage");
     }
     text.push_str(&lines);
+}
+
+/// Devices of one kind and speed together.
+fn shown_ports(ports: &[&InfinibandPort]) -> String {
+    let mut kinds: Vec<(String, Vec<&str>)> = Vec::new();
+    for port in ports {
+        let kind = format!("{}, {}", port.link_layer, port.rate);
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, names)) => names.push(&port.device),
+            None => kinds.push((kind, vec![&port.device])),
+        }
+    }
+    let shown = kinds.iter().map(|(kind, names)| format!("{} ({kind})", names.join(", ")));
+    shown.collect::<Vec<_>>().join("; ")
 }
 
 fn may_lead_out(interface: &Interface) -> bool {
@@ -255,7 +291,7 @@ mod tests {
     fn of(facts: &HostFacts) -> String {
         let intent = Intent { nnodes: 1, ..Intent::default() };
         let judgement = decide::decide(facts, judge::judge(facts, &intent), &intent);
-        render(facts, &judgement)
+        render(Machine { facts, judgement: &judgement, is_counted: true })
     }
 
     fn read(text: &str) -> super::super::document::Document {
@@ -299,9 +335,8 @@ mod tests {
         let text = of(&facts);
         read(&text);
         let is_key = |line: &&str| {
-            line.split_once(": ").is_some_and(|(key, _)| !key.contains(' '))
-                || line.ends_with("match:")
-                || line.ends_with("env:")
+            let key = line.split_once(": ").map(|(key, _)| key).or(line.strip_suffix(':'));
+            key.is_some_and(|key| !key.contains(' '))
         };
         let uncommented = text.lines().map(|line| match line.strip_prefix("# ") {
             Some(inner) if is_key(&inner.trim_start()) => inner,
