@@ -1,7 +1,7 @@
 //! The scripts of [`super::seen`], in `tests/it/scripts/warm`, and how each is started.
 
 /// One launch.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Row {
     pub name: &'static str,
     /// The script, or `-m` and a module, and what follows it.
