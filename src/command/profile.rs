@@ -33,7 +33,7 @@ pub(super) fn profile(command: &ProfileCommand, env: &Env) -> Result<u8, BoxErro
     match command {
         ProfileCommand::List(args) => Ok(list(args, env)),
         ProfileCommand::Show(args) => show(args, env),
-        ProfileCommand::Lint(args) => profile_lint::lint(args),
+        ProfileCommand::Lint(args) => Ok(profile_lint::lint(args, env)),
         ProfileCommand::Schema => profile_schema::schema(),
         ProfileCommand::Init(args) => profile_init::init(args, env),
     }

@@ -2,23 +2,34 @@
 //!
 //! - H1: nothing is passed over: a key that is not known, or stands twice, is a problem.
 //! - H2: a document comes out whatever is wrong, without the values that are.
+//! - H3: no value of a secret gets into a message.
+//! - H4: the value of a variable whose name is a secret's is a warning. A profile is copied and
+//!   committed, so it does not belong there; but a name alone proves nothing, and a launch is not
+//!   refused for a guess. `nvlaunch profile lint` refuses it.
 
-use std::collections::BTreeSet;
+mod env;
+mod matching;
+mod suggest;
+
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::document::{Document, Match};
+use super::document::Document;
 use super::keys::{self, Key as KeySpec, Kind};
-use super::layer::{Placed, Variable};
+use super::layer::Placed;
 use super::node::{Key, Node, Value};
 use super::problem::Problem;
-use crate::plan::caller_env_to_remove;
-use crate::preflight::catalogue;
 use crate::preflight::finding::Severity;
+use crate::preflight::{catalogue, explain};
 use crate::settings::Origin;
-use crate::settings::values::nearest;
+use crate::settings::values::one_of;
 
 /// The version of the format that this program reads.
 pub const VERSION: &str = "1";
+
+/// What a finding can be.
+const SEVERITIES: &[&str] = &["note", "warning", "error"];
 
 /// Checks the tree of a file. `file` is what the origins of its values say.
 pub fn check(root: &Node, text: &str, file: &Arc<str>) -> (Document, Vec<Problem>) {
@@ -49,21 +60,25 @@ impl Check<'_> {
     fn map<'n>(&mut self, node: &'n Node, what: &str) -> Vec<(&'n Key, &'n Node)> {
         let Value::Map(entries) = &node.value else {
             if !node.is_null() {
-                let what = format!("{what} is a map, and {} stands here", node.kind());
-                self.say(Problem::new(node.span, what));
+                let problem = format!("{what} is a map, and {} stands here", node.kind());
+                self.say(
+                    Problem::new(node.span, problem).hint("write `key: value` lines below it"),
+                );
             }
             return Vec::new();
         };
-        let mut seen = BTreeSet::new();
+        let mut seen = BTreeMap::new();
         let mut once = Vec::new();
         for (key, value) in entries {
-            if seen.insert(&key.text) {
-                once.push((key, value));
+            if key.text == "<<" {
+                let problem = Problem::new(key.span, "maps are not merged with `<<`");
+                self.say(problem.hint("`extends: NAME` builds on another profile"));
+            } else if let Some(first) = seen.get(&key.text) {
+                let problem = Problem::new(key.span, format!("`{}` stands twice", key.text));
+                self.say(problem.also(*first, "first here").hint("keep one of the two"));
             } else {
-                self.say(
-                    Problem::new(key.span, format!("`{}` stands twice", key.text))
-                        .hint("keep one of the two"),
-                );
+                seen.insert(&key.text, key.span);
+                once.push((key, value));
             }
         }
         once
@@ -71,11 +86,25 @@ impl Check<'_> {
 
     fn root(&mut self, root: &Node) {
         let entries = self.map(root, "a profile");
-        if let Some((_, version)) = entries.iter().find(|(key, _)| key.text == "version") {
-            self.version(version);
-        } else {
-            let problem = Problem::new(root.span, "the version of the format is missing");
-            self.say(problem.hint(format!("begin the file with `version: {VERSION}`")));
+        if entries.is_empty() && !(root.is_null() || matches!(root.value, Value::Map(_))) {
+            return;
+        }
+        match entries.iter().position(|(key, _)| key.text == "version") {
+            None => {
+                let problem = Problem::new(root.span, "the version of the format is missing");
+                self.say(problem.hint(format!("begin the file with `version: {VERSION}`")));
+            }
+            Some(at) => {
+                let (key, version) = entries[at];
+                // What another version means by its keys is not known.
+                if !self.version(version) {
+                    return;
+                }
+                if at > 0 {
+                    let problem = Problem::new(key.span, "`version` is not the first key");
+                    self.say(problem.hint(format!("begin the file with `version: {VERSION}`")));
+                }
+            }
         }
         for (key, node) in entries {
             match key.text.as_str() {
@@ -83,27 +112,32 @@ impl Check<'_> {
                 "description" => {
                     self.document.description = self.scalar(node, "description");
                 }
-                "extends" => {
-                    let name = self.scalar(node, "extends");
-                    self.document.extends = name.map(|name| self.placed(node, name));
-                }
+                "extends" => self.extends(node),
                 "match" => self.matching(node),
                 "env" => self.env(node),
-                name if is_section(name) => self.section(name, node),
-                name => match keys::ALL.iter().find(|known| known.path == name) {
+                name if suggest::is_section(name) => self.section(name, node),
+                // A path with a dot is no key: `geometry.nproc` is written as two lines.
+                name => match keys::ALL.iter().find(|key| key.parts() == (None, name)) {
                     Some(known) => self.value(known, node),
-                    None => self.unknown(key, None),
+                    None => self.unknown_at_top(key, node),
                 },
             }
         }
     }
 
-    fn version(&mut self, node: &Node) {
-        let Some(version) = self.scalar(node, "version") else { return };
+    /// Whether it is the version that this program reads.
+    fn version(&mut self, node: &Node) -> bool {
+        let hint = format!("this nvlaunch reads version {VERSION}");
+        if node.is_null() {
+            self.say(Problem::new(node.span, "version has no value").hint(hint));
+            return false;
+        }
+        let Some(version) = self.scalar(node, "version") else { return false };
         if version != VERSION {
             let problem = Problem::new(node.span, format!("version `{version}` is not known"));
-            self.say(problem.hint(format!("this nvlaunch reads version {VERSION}")));
+            self.say(problem.hint(hint));
         }
+        version == VERSION
     }
 
     fn section(&mut self, section: &str, node: &Node) {
@@ -115,7 +149,7 @@ impl Check<'_> {
             }
             match keys::ALL.iter().find(|known| known.path == path) {
                 Some(known) => self.value(known, value),
-                None => self.unknown(key, Some(section)),
+                None => self.unknown(key, section),
             }
         }
     }
@@ -123,99 +157,68 @@ impl Check<'_> {
     fn value(&mut self, key: &'static KeySpec, node: &Node) {
         let text = match (&key.kind, &node.value) {
             (Kind::List(_), Value::List(entries)) => {
-                let texts = entries.iter().map(|entry| self.scalar(entry, key.path));
-                let Some(texts) = texts.collect::<Option<Vec<_>>>() else { return };
+                let texts = entries.iter().map(|entry| self.checked(key, entry));
+                // Every entry is looked at.
+                let texts: Vec<Option<String>> = texts.collect();
+                let Some(texts) = texts.into_iter().collect::<Option<Vec<_>>>() else { return };
                 texts.join(",")
             }
-            _ => match self.scalar(node, key.path) {
+            _ => match self.checked(key, node) {
                 Some(text) => text,
                 None => return,
             },
         };
+        let placed = self.placed(node, text);
+        self.document.values.texts.insert(key.path, placed);
+    }
+
+    /// The text of a single value that is right.
+    fn checked(&mut self, key: &'static KeySpec, node: &Node) -> Option<String> {
+        let text = self.scalar(node, key.path)?;
         match key.check(&text) {
-            Ok(()) => {
-                let placed = self.placed(node, text);
-                self.document.values.texts.insert(key.path, placed);
-            }
+            Ok(()) => Some(text),
             Err(problem) => {
                 let what = format!("{}: {}", key.path, problem.what);
                 let hint = problem.hint;
                 self.say(Problem { hint, ..Problem::new(node.span, what) });
+                None
             }
         }
     }
 
     /// The text of a single value.
     fn scalar(&mut self, node: &Node, what: &str) -> Option<String> {
-        match &node.value {
+        let problem = match &node.value {
             _ if node.is_null() => {
                 let problem = Problem::new(node.span, format!("{what} has no value"));
-                self.say(problem.hint("leave the line out for the default"));
-                None
+                problem.hint("leave the line out for the default")
             }
-            Value::Scalar { text, .. } => Some(text.clone()),
+            // No option, path or variable can hold one.
+            Value::Scalar { text, .. } if text.contains('\0') => {
+                Problem::new(node.span, format!("{what} holds a NUL character"))
+            }
+            Value::Scalar { text, .. } => return Some(text.clone()),
             _ => {
                 let what = format!("{what} is a single value, and {} stands here", node.kind());
-                self.say(Problem::new(node.span, what));
-                None
+                Problem::new(node.span, what)
             }
-        }
-    }
-
-    fn env(&mut self, node: &Node) {
-        for (key, value) in self.map(node, "`env`") {
-            if caller_env_to_remove().contains(&key.text.as_str()) {
-                let problem = Problem::new(key.span, format!("nvlaunch sets {} itself", key.text));
-                self.say(problem.hint("leave it out"));
-                continue;
-            }
-            let name = &key.text;
-            if name.is_empty() || name.contains(['=', '\0']) {
-                self.say(Problem::new(key.span, format!("`{name}` is no name of a variable")));
-                continue;
-            }
-            let Some(variable) = self.variable(name, value) else { continue };
-            let placed = self.placed(value, variable);
-            self.document.values.env.insert(name.clone(), placed);
-        }
-    }
-
-    fn variable(&mut self, name: &str, node: &Node) -> Option<Variable> {
-        if !matches!(node.value, Value::Map(_)) {
-            let value = self.scalar(node, name)?;
-            return Some(Variable { value: Some(value), why: None });
-        }
-        let mut variable = Variable::default();
-        let mut unset = false;
-        for (key, value) in self.map(node, name) {
-            match key.text.as_str() {
-                "value" => variable.value = self.scalar(value, name),
-                "why" => variable.why = self.scalar(value, "why"),
-                "unset" => unset = self.scalar(value, "unset").as_deref() == Some("true"),
-                other => {
-                    let problem = Problem::new(key.span, format!("unknown key `{other}`"));
-                    self.say(problem.hint("a variable has value and why, or unset: true"));
-                }
-            }
-        }
-        if variable.value.is_some() == unset {
-            let problem = Problem::new(node.span, format!("{name} has neither value nor unset"));
-            self.say(problem.hint("give it a value, or `unset: true`"));
-            return None;
-        }
-        Some(variable)
+        };
+        self.say(problem);
+        None
     }
 
     fn severity(&mut self, node: &Node) {
         for (key, value) in self.map(node, "preflight.severity") {
             let Some(finding) = catalogue::find(&key.text) else {
-                let known = catalogue::ALL.iter().map(|entry| &*entry.code.0);
-                let problem =
-                    Problem::new(key.span, format!("no finding is called `{}`", key.text));
-                self.say(match nearest(&key.text, known) {
-                    Some(near) => problem.hint(format!("did you mean `{near}`?")),
-                    None => problem.hint("`nvlaunch explain --list` names them all"),
-                });
+                let what = format!("no finding is called `{}`", key.text);
+                // One number is as like a wrong one as any other.
+                let is_number = key.text.bytes().any(|byte| byte.is_ascii_digit());
+                let near = explain::suggest(&key.text).filter(|_| !is_number);
+                let hint = match explain::resolve(&key.text).or(near) {
+                    Some(near) => format!("did you mean `{}` ({})?", near.code, near.name),
+                    None => "`nvlaunch explain --list` lists the codes".to_owned(),
+                };
+                self.say(Problem::new(key.span, what).hint(hint));
                 continue;
             };
             let Some(text) = self.scalar(value, &key.text) else { continue };
@@ -225,7 +228,8 @@ impl Check<'_> {
                 "error" => Severity::Error,
                 _ => {
                     let problem = Problem::new(value.span, format!("`{text}` is no severity"));
-                    self.say(problem.hint("there are note, warning and error"));
+                    let hint = one_of(&text, SEVERITIES).err().and_then(|problem| problem.hint);
+                    self.say(Problem { hint, ..problem });
                     continue;
                 }
             };
@@ -234,78 +238,45 @@ impl Check<'_> {
         }
     }
 
-    fn matching(&mut self, node: &Node) {
-        let mut found = Match::default();
-        for (key, value) in self.map(node, "`match`") {
-            match key.text.as_str() {
-                "hostname" => found.hostname = self.patterns(value, "match.hostname"),
-                "vendor" => found.vendor = self.patterns(value, "match.vendor"),
-                "slurm-cluster" => {
-                    found.slurm_cluster = self.patterns(value, "match.slurm-cluster");
-                }
-                "slurm-partition" => {
-                    found.slurm_partition = self.patterns(value, "match.slurm-partition");
-                }
-                "env" => {
-                    for (name, pattern) in self.map(value, "match.env") {
-                        if let Some(pattern) = self.scalar(pattern, "match.env") {
-                            found.env.insert(name.text.clone(), pattern);
-                        }
-                    }
-                }
-                _ => self.unknown(key, Some("match")),
-            }
-        }
-        self.document.matching = Some(self.placed(node, found));
-    }
-
-    /// One pattern, or a list of them.
-    fn patterns(&mut self, node: &Node, what: &str) -> Vec<String> {
-        match &node.value {
-            Value::List(entries) => {
-                entries.iter().filter_map(|entry| self.scalar(entry, what)).collect()
-            }
-            _ => self.scalar(node, what).into_iter().collect(),
+    fn extends(&mut self, node: &Node) {
+        let Some(name) = self.scalar(node, "extends") else { return };
+        let is_itself = Path::new(&**self.file).file_name().is_some_and(|own| {
+            let named = name.strip_prefix("./").unwrap_or(&name);
+            !named.is_empty() && own == named
+        });
+        if name.trim().is_empty() {
+            let problem = Problem::new(node.span, "extends names nothing");
+            self.say(problem.hint("give the name or the file of a profile"));
+        } else if is_itself {
+            let problem = Problem::new(node.span, "the profile extends itself");
+            self.say(problem.hint("leave `extends` out, or name another profile"));
+        } else {
+            self.document.extends = Some(self.placed(node, name));
         }
     }
 
-    fn unknown(&mut self, key: &Key, section: Option<&str>) {
-        let known: Vec<&'static str> = names_in(section);
-        let place = section.map_or(String::new(), |section| format!(" in `{section}`"));
-        let problem = Problem::new(key.span, format!("unknown key `{}`{place}", key.text));
-        let synonym = keys::ALL.iter().find(|known| known.synonyms.contains(&key.text.as_str()));
-        let hint = match (nearest(&key.text, known.iter().copied()), synonym) {
-            (_, Some(known)) => format!("did you mean `{}`?", known.path),
-            (Some(near), None) => format!("did you mean `{near}`?"),
-            (None, None) => format!("there are {}", known.join(", ")),
+    fn unknown(&mut self, key: &Key, section: &str) {
+        let what = format!("unknown key `{}` in `{section}`", key.text);
+        self.say(Problem::new(key.span, what).hint(suggest::hint(&key.text, Some(section))));
+    }
+
+    fn unknown_at_top(&mut self, key: &Key, node: &Node) {
+        let problem = Problem::new(key.span, format!("unknown key `{}`", key.text));
+        let meant = match &node.value {
+            Value::Map(entries) => {
+                let names = entries.iter().map(|(key, _)| key.text.as_str());
+                suggest::section(&key.text, &names)
+            }
+            _ => None,
         };
-        self.say(problem.hint(hint));
-    }
-}
-
-/// Whether keys stand below that name.
-fn is_section(name: &str) -> bool {
-    keys::ALL.iter().any(|key| key.parts().0 == Some(name))
-}
-
-/// The names that may stand in a section, or at the top.
-fn names_in(section: Option<&str>) -> Vec<&'static str> {
-    let of_match = ["hostname", "vendor", "slurm-cluster", "slurm-partition", "env"];
-    let mut names: Vec<&'static str> = match section {
-        Some("match") => of_match.into(),
-        Some(section) => {
-            let of_section = keys::ALL.iter().filter(|key| key.parts().0 == Some(section));
-            of_section.map(|key| key.parts().1).collect()
+        let Some(section) = meant else {
+            return self.say(problem.hint(suggest::hint(&key.text, None)));
+        };
+        self.say(problem.hint(format!("did you mean `{section}`?")));
+        // What stands below it is looked at all the same (H1).
+        match section {
+            "env" => self.env(node),
+            section => self.section(section, node),
         }
-        None => {
-            let top = keys::ALL.iter().map(|key| key.parts().0.unwrap_or(key.path));
-            keys::HEADER.iter().copied().chain(top).chain(["env"]).collect()
-        }
-    };
-    if section == Some("preflight") {
-        names.push("severity");
     }
-    let mut seen = BTreeSet::new();
-    names.retain(|name| seen.insert(*name));
-    names
 }

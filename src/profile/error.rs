@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::problem::Problem;
-use super::render::{self, Manner, shown};
+use super::problem::{Level, Problem};
+use super::render::{self, Counts, Entry, Manner, shown};
 use super::source::{MAX_BYTES, Source};
 use crate::error::Explain;
 use crate::exit_code;
@@ -75,6 +75,59 @@ pub enum ProfileError {
         /// Everything that is wrong, by place; not empty.
         problems: Vec<Problem>,
     },
+}
+
+impl ProfileError {
+    /// What is wrong, for programs.
+    pub fn entries(&self) -> Vec<Entry> {
+        let (path, place) = match self {
+            Self::Problems { source_text, problems } => {
+                return render::entries(source_text, problems);
+            }
+            Self::Byte { path, line, column, .. } => (path, Some((*line, *column))),
+            Self::Missing { path, .. }
+            | Self::NotAFile { path, .. }
+            | Self::Unreadable { path, .. }
+            | Self::TooLarge { path }
+            | Self::Encoding { path, .. } => (path, None),
+        };
+        vec![Entry {
+            file: shown(path),
+            line: place.map(|(line, _)| line),
+            column: place.map(|(_, column)| column),
+            end_line: place.map(|(line, _)| line),
+            end_column: place.map(|(_, column)| column),
+            severity: Level::Error.name(),
+            message: self.message(),
+            hint: self.hint(),
+        }]
+    }
+
+    /// What is wrong, for people, as [`render::blocks`] shows it.
+    pub fn blocks(&self, manner: Manner) -> String {
+        if let Self::Problems { source_text, problems } = self {
+            return render::blocks(source_text, problems, manner);
+        }
+        let blocks = self.entries().into_iter().map(|entry| render::without_text(&entry, manner));
+        blocks.collect()
+    }
+
+    /// How many there are.
+    pub fn counts(&self) -> Counts {
+        match self {
+            Self::Problems { problems, .. } => Counts::of(problems),
+            _ => Counts { errors: 1, warnings: 0 },
+        }
+    }
+
+    /// The text without the place.
+    fn message(&self) -> String {
+        match self {
+            Self::Byte { what, .. } => what.clone(),
+            Self::Unreadable { source, .. } => format!("{self}: {source}"),
+            _ => self.to_string(),
+        }
+    }
 }
 
 impl Explain for ProfileError {

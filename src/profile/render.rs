@@ -17,7 +17,7 @@ use super::source::Source;
 use crate::diagnose::secrets::scrub;
 
 /// The most problems of a file that people are shown; the rest is counted.
-const MOST_SHOWN: usize = 100;
+const MOST_SHOWN: usize = 50;
 
 /// How a text for people looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,13 @@ pub struct Counts {
     pub errors: usize,
     /// Warnings.
     pub warnings: usize,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.errors += more.errors;
+        self.warnings += more.warnings;
+    }
 }
 
 impl Counts {
@@ -142,25 +149,53 @@ pub fn entries(source: &Source, problems: &[Problem]) -> Vec<Entry> {
     sorted.iter().map(entry).collect()
 }
 
+/// A problem of a file whose text is not shown.
+pub fn without_text(entry: &Entry, manner: Manner) -> String {
+    let renderer = if manner.colour { Renderer::styled() } else { Renderer::plain() };
+    let title = wrapped(&entry.message, manner.width.saturating_sub("error: ".len()));
+    let mut group = Group::with_title(Label::ERROR.primary_title(title));
+    if let (Some(line), Some(column)) = (entry.line, entry.column) {
+        let origin = Origin::path(&entry.file).line(line as usize).char_column(column as usize);
+        group = group.element(origin);
+    }
+    if let Some(hint) = &entry.hint {
+        let hint = wrapped(hint, manner.width.saturating_sub("  = hint: ".len()));
+        group = group.element(Label::HELP.with_name("hint").message(hint));
+    }
+    renderer.render(&[group]) + "\n"
+}
+
 /// One problem: what, place, line, caret, hint. `text` is without secrets.
 fn block(file: &str, text: &str, problem: &Problem, manner: Manner) -> String {
     let label = match problem.level {
         Level::Error => Label::ERROR,
         Level::Warning => Label::WARNING,
     };
-    let (line, column) = problem.span.place(text);
-    let origin = Origin::path(file).line(line as usize).char_column(column as usize);
     let renderer = if manner.colour { Renderer::styled() } else { Renderer::plain() };
     let renderer = renderer.term_width(manner.width);
-    let title = wrapped(&safe(&problem.what), manner.width.saturating_sub(9));
-    let mut group: Group<'_> = label.primary_title(title).element(origin);
-    let mut last_line = line;
-    group = group.element(snippet(text, problem.span, manner, AnnotationKind::Primary, None));
-    if let Some((span, what)) = problem.also {
-        last_line = last_line.max(span.line(text));
-        let kind = AnnotationKind::Context;
-        group = group.element(snippet(text, span, manner, kind, Some(what)));
-    }
+    let before = problem.level.name().len() + ": ".len();
+    let what = wrapped(&safe(&problem.what), manner.width.saturating_sub(before));
+    let title = label.primary_title(what);
+    let mut last_line = problem.span.line(text);
+    let primary = snippet(text, problem.span, manner, AnnotationKind::Primary, None).path(file);
+    let mut group = match problem.also {
+        None => title.element(primary),
+        Some((span, what)) => {
+            let is_same_line = span.line(text) == last_line;
+            last_line = last_line.max(span.line(text));
+            let kind = AnnotationKind::Context;
+            if is_same_line {
+                let (_, mark) = marked(text, span, manner.width);
+                // What lies right of the mark may be cut off.
+                let mark = Some(mark).filter(|_| span < problem.span);
+                let mark = mark.map(|mark| kind.span(mark).label(what));
+                title.element(primary.annotations(mark))
+            } else {
+                let second = snippet(text, span, manner, kind, Some(what)).path(file);
+                title.element(primary).element(second)
+            }
+        }
+    };
     if let Some(hint) = &problem.hint {
         let before = last_line.to_string().len() + " = hint: ".len();
         let hint = wrapped(&safe(hint), manner.width.saturating_sub(before));
@@ -177,31 +212,32 @@ fn snippet<'a>(
     kind: AnnotationKind,
     label: Option<&'static str>,
 ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+    let (shown, at) = marked(text, span, manner.width);
+    let number = span.line(text) as usize;
+    Snippet::source(shown).line_start(number).annotation(kind.span(at).label(label))
+}
+
+/// The first line of a span, and where the span lies in it.
+fn marked(text: &str, span: Span, width: usize) -> (String, std::ops::Range<usize>) {
     let start = span.start.min(text.len());
     let from = text[..start].rfind('\n').map_or(0, |end| end + 1);
     let to = text[start..].find('\n').map_or(text.len(), |end| start + end);
     let end = span.end.clamp(start, to);
-    let line = &text[from..to];
-    let (shown, at) = around(line, start - from, end - from, manner.width);
-    let number = Span { start, end }.line(text) as usize;
-    Snippet::source(shown).line_start(number).annotation(kind.span(at).label(label))
+    around(&text[from..to], start - from, end - from, width)
 }
 
-/// As much of a line as is worth handing on, safe to print, and where the span lies in it.
+/// A line that is safe to print, and where the span lies in it. What is left of the span stays, for
+/// the column; the renderer cuts it to the width.
 fn around(line: &str, start: usize, end: usize, width: usize) -> (String, std::ops::Range<usize>) {
-    let back = |from: usize, most: usize| {
-        line[..from].char_indices().rev().take(most).last().map_or(from, |(at, _)| at)
-    };
     let forth = |from: usize, most: usize| {
         line[from..].char_indices().nth(most).map_or(line.len(), |(at, _)| from + at)
     };
-    // A mark that is wider than the terminal says no more than one that fills it.
+    // A mark that is wider than the terminal says no more than one that fills half of it.
     let end = end.min(forth(start, width / 2));
-    let (from, to) = (back(start, 2 * width), forth(end, 2 * width));
-    let before = safe_line(&line[from..start]);
+    let before = safe_line(&line[..start]);
     let marked = safe_line(&line[start..end]);
     let at = before.len()..before.len() + marked.len();
-    (before + &marked + &safe_line(&line[end..to]), at)
+    (before + &marked + &safe_line(&line[end..forth(end, width)]), at)
 }
 
 /// A part of a line as a terminal may get it; tabs stay.

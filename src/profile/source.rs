@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::document::Document;
 use super::error::ProfileError;
-use super::problem::{Level, Span};
+use super::problem::{Level, Problem, Span};
 use super::{check, node, render};
 use crate::host::files;
 use crate::settings::values::nearest;
@@ -42,19 +42,21 @@ pub fn load(path: &Path) -> Result<(Document, Source), ProfileError> {
 
 /// Checks a text that is there already, as those of the built-in profiles are. Pure.
 pub fn parse(source: &Source) -> Result<Document, ProfileError> {
-    let root = match node::parse(&source.text) {
-        Ok(root) => root,
-        Err(problem) => {
-            let source_text = source.clone();
-            return Err(ProfileError::Problems { source_text, problems: vec![problem] });
-        }
-    };
-    let (mut document, problems) = check::check(&root, &source.text, &source.name);
+    let (mut document, problems) = judge(source);
     if problems.iter().any(|problem| problem.level == Level::Error) {
         return Err(ProfileError::Problems { source_text: source.clone(), problems });
     }
     document.notes = problems.iter().map(|problem| render::line(source, problem)).collect();
     Ok(document)
+}
+
+/// What a text says, as far as it can be understood, and everything that is or may be wrong with
+/// it. Pure.
+pub fn judge(source: &Source) -> (Document, Vec<Problem>) {
+    match node::parse(&source.text) {
+        Ok(root) => check::check(&root, &source.text, &source.name),
+        Err(problem) => (Document::default(), vec![problem]),
+    }
 }
 
 /// Reads the text of a file.
@@ -116,7 +118,7 @@ fn other_than_file(kind: FileType) -> Option<&'static str> {
 }
 
 /// The text of a file's bytes (S2). Pure.
-fn text(path: &Path, bytes: Vec<u8>) -> Result<String, ProfileError> {
+pub(super) fn text(path: &Path, bytes: Vec<u8>) -> Result<String, ProfileError> {
     if bytes.len() > MAX_BYTES {
         return Err(ProfileError::TooLarge { path: path.to_owned() });
     }
@@ -154,9 +156,8 @@ fn with_line_feeds(text: String) -> String {
 fn foreign(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some("UTF-32"),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
-        // Without a mark: every other byte of English text is zero.
-        [0, _, 0, _, ..] | [_, 0, _, 0, ..] => Some("UTF-16"),
+        // Without a mark every other byte of English text is zero.
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, 0, _, ..] | [_, 0, _, 0, ..] => Some("UTF-16"),
         _ => None,
     }
 }

@@ -18,6 +18,7 @@ mod orphans;
 mod parity;
 mod plan;
 mod preflight;
+mod profile_errors;
 mod profiles;
 mod pty;
 mod secrets;
