@@ -156,6 +156,11 @@ impl Check<'_> {
 
     fn value(&mut self, key: &'static KeySpec, node: &Node) {
         let text = match (&key.kind, &node.value) {
+            (Kind::List(_), Value::List(entries)) if entries.is_empty() => {
+                let problem = Problem::new(node.span, format!("{} is an empty list", key.path));
+                self.say(problem.hint("leave the line out for the default"));
+                return;
+            }
             (Kind::List(_), Value::List(entries)) => {
                 let texts = entries.iter().map(|entry| self.checked(key, entry));
                 // Every entry is looked at.

@@ -9,6 +9,8 @@
 //! - [`layer`]: what a file says, and how layers are joined.
 //! - [`places`]: where profiles are, those in the program ([`builtin`]) last; [`chain`]: what they
 //!   extend; [`matching`]: which one is meant for this host; [`load`]: all of it at once.
+//! - [`listing`], [`effective`], [`init`]: what `nvlaunch profile list`, `show --effective` and
+//!   `init` print.
 //! - [`source`]: reading a file, and everything at once: [`source::load`].
 //! - [`problem`]: what is wrong and where; [`render`]: how it is shown: file, line, column, the line
 //!   itself, a caret, a hint.
