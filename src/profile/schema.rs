@@ -87,7 +87,7 @@ fn of_key(key: &Key, defaults: &Layer) -> Value {
         // A time has a unit, so that a number is none.
         Kind::Time => json!({"type": "string", "pattern": pattern(&form)}),
         Kind::Words(_) | Kind::Number { .. } | Kind::Form(_) => one(&form),
-        Kind::List(check) => list(key, form, (check.read)("").is_ok()),
+        Kind::List(_) => list(key, form),
     };
     let mut text = texts::of_key(key);
     if let Some(option) = key.option {
@@ -122,13 +122,13 @@ fn one(form: &Form) -> Value {
     any_of(alternatives)
 }
 
-fn list(key: &Key, mut form: Form, may_be_empty: bool) -> Value {
+fn list(key: &Key, mut form: Form) -> Value {
     // It stands for the whole list.
     form.words.retain(|word| key.unset != Some(word));
     let words = form.words.iter().map(|word| (*word).to_owned());
     let entry = words.chain(bare_pattern(&form)).collect::<Vec<_>>().join("|");
     let mut alternatives = vec![
-        json!({"type": "array", "minItems": u8::from(!may_be_empty), "items": one(&form)}),
+        json!({"type": "array", "minItems": 1, "items": one(&form)}),
         json!({"type": "string", "pattern": format!("^({entry})(,({entry}))*$")}),
     ];
     if let Some((least, most)) = form.numbers {
