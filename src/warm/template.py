@@ -288,6 +288,15 @@ class Template:
         self.ctypes = ctypes
         with open("/proc/self/comm", "rb") as comm:
             self.name = comm.read().rstrip(b"\n")
+        #: The environment that the interpreter was started with, less what started this module.
+        self.env = {}
+        with open("/proc/self/environ", "rb") as environ:
+            for entry in environ.read().split(b"\0"):
+                name, _, value = entry.partition(b"=")
+                if entry and name != b"PYTHONPATH":
+                    self.env[name] = value
+        for value in self.python_path:
+            self.env[b"PYTHONPATH"] = value
         #: The environment's own `sitecustomize`, and what became of it.
         self.site = None
         self.site_error = None
@@ -430,8 +439,10 @@ class Rank:
         for entry in self.env:
             name, _, value = entry.partition(b"=")
             os.environb[name] = value
-        # In the order that an executed rank finds them in.
-        entries = sorted(os.environb.items())
+            self.template.env[name] = value
+        # In the order that an executed rank finds them in: what Python and modules add comes last.
+        given = self.template.env
+        entries = sorted(os.environb.items(), key=lambda entry: (entry[0] not in given, entry[0]))
         os.environ.clear()
         os.environb.update(entries)
 
@@ -476,7 +487,7 @@ class Rank:
             argv = argv[: len(argv) - old] + self.args
             if hasattr(sys, "orig_argv"):
                 sys.orig_argv[len(sys.orig_argv) - old :] = args
-        env = [name + b"=" + value for name, value in os.environb.items()]
+        env = [name + b"=" + value for name, value in sorted(self.template.env.items())]
         MemoryMap(self.template.libc).show(env, argv)
 
     def renew_state(self):

@@ -209,7 +209,7 @@ open('armed', 'w').close()
 #[test]
 fn forked_processes_that_end_before_they_are_ranks_leave_the_ranks_cold() {
     // How many forks lie between the template and the process that ends.
-    for (forks, why) in [(1, "the forked processes ended"), (2, "of rank 0 ended")] {
+    for forks in [1, 2] {
         let ends = format!(
             "
 import os
@@ -227,7 +227,8 @@ os.register_at_fork(after_in_child=child)
         let end = job.run().expect_code(0);
         assert_eq!(end.stdout.matches("ran ").count(), 2, "{}", end.stdout);
         assert_eq!(end.stderr.matches("ranks start cold").count(), 1, "{}", end.stderr);
-        assert!(end.stderr.contains(why), "{}", end.stderr);
+        // Whichever is seen first: the end of one of them, or that of all.
+        assert!(end.stderr.contains("cold: the forked process"), "{}", end.stderr);
         let report = report(&end);
         assert_eq!(report["leftovers"].as_array().map(Vec::len), Some(0), "{report}");
     }

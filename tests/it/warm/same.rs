@@ -88,7 +88,7 @@ import ctypes
 libc = ctypes.CDLL(None)
 libc.getenv.restype = ctypes.c_char_p
 fact("getenv", all(libc.getenv(k.encode()) == v.encode() for k, v in os.environ.items()))
-fact("no PYTHONPATH", libc.getenv(b"PYTHONPATH"))
+fact("PYTHONPATH", libc.getenv(b"PYTHONPATH"))
 c_environ = ctypes.POINTER(ctypes.c_char_p).in_dll(libc, "environ")
 names, at = [], 0
 while c_environ[at]:
@@ -132,6 +132,35 @@ fn a_script_sees_the_same_process() {
         assert!(differences.is_empty(), "{options:?}\n{}", differences.join("\n"));
         assert_eq!(cold.lines().count(), warm.lines().count(), "{options:?}");
         assert!(cold.lines().count() > 60, "{cold}");
+    }
+}
+
+#[test]
+fn variables_that_python_reads_do_the_same() {
+    for variable in [
+        "LANG=C",
+        "LC_ALL=POSIX",
+        "PYTHONSAFEPATH=1",
+        "PYTHONDEVMODE=1",
+        "PYTHONIOENCODING=latin-1",
+        "PYTHONHASHSEED=5",
+        "PYTHONWARNINGS=error",
+        "PYTHONFAULTHANDLER=1",
+        "PYTHONOPTIMIZE=1",
+        "PYTHONPATH=lib::/nowhere",
+    ] {
+        let (name, value) = variable.split_once('=').expect("a variable");
+        let run = |warm: Option<&str>| {
+            let job = Job::new().env(name, value).args(warm).script(FACTS);
+            let end = job.run().expect_code(0);
+            assert!(!end.stderr.contains("start cold"), "{}", end.stderr);
+            told(&end, &end.stdout)
+        };
+        let (cold, warm) = (run(None), run(Some("--warm=json")));
+        let differs =
+            |(cold, warm): (&str, &str)| (cold != warm).then(|| format!("{cold}\n{warm}"));
+        let differences: Vec<_> = cold.lines().zip(warm.lines()).filter_map(differs).collect();
+        assert!(differences.is_empty(), "{variable}\n{}", differences.join("\n"));
     }
 }
 
