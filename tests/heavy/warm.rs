@@ -28,7 +28,14 @@ fn warm_accelerate() {
 #[test]
 fn warm_lightning() {
     let Some(_turn) = turn("warm_lightning", &["frameworks"]) else { return };
-    warm("torch,lightning", super::lightning);
+    // Lightning's own modules read LOCAL_RANK while they are imported, so they cannot be shared;
+    // with torch alone all of it is as with cold ranks.
+    warm("torch", super::lightning);
+    let job = two_ranks("frameworks").arg("--warm=torch,lightning").script("print('ran')");
+    let end = job.run_within(BOUND).expect_code(0);
+    let why = "ranks start cold: torchmetrics.utilities.prints reads LOCAL_RANK";
+    assert!(end.stderr.contains(why), "{}", end.stderr);
+    assert_eq!(said(&end, "ran").len(), 2, "{}", end.stdout);
 }
 
 #[test]

@@ -34,7 +34,7 @@ runner = Runner(
     optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.001)),
     launcher="pytorch",
     # Without a wrapper of its own choice it names a CUDA device for each rank, too.
-    cfg=dict(model_wrapper_cfg=dict(type="MMDistributedDataParallel")),
+    cfg=dict(model_wrapper_cfg=dict(type="MMDistributedDataParallel", device_ids=None)),
     env_cfg=dict(dist_cfg=dict(backend="gloo")),
     default_hooks=dict(checkpoint=None, logger=None),
     log_level="ERROR",
