@@ -153,6 +153,7 @@ fn off_looks_at_nothing_and_sets_nothing() {
     // A root that is not there would be an error.
     let options = ["--preflight", "off", "--sysroot", "nowhere", "--json-report", "report.json"];
     let job = Job::new().args(options).env("NVLAUNCH_BACKEND", "of an outer run");
+    let job = job.env("NVLAUNCH_RUN_ID", "an outer run");
     let end = job.script(RANK).run().expect_code(0);
     assert_eq!(end.stderr, "");
     let given: Value = serde_json::from_str(&end.stdout).expect("JSON");

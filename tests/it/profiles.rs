@@ -244,15 +244,15 @@ fn the_list_says_where_profiles_are_and_which_one_is_used() {
         .unwrap_or_else(|| text.rsplit_once("\n\n").expect("a last line"));
     insta::assert_snapshot!(files, @r"
     launch-profiles
-      a       ours
-              fits this host: SITE is n*
-      broken  cannot be used: `nvlaunch profile lint` says why
+      a                ours
+                       fits this host: SITE is n*
+      broken           cannot be used: `nvlaunch profile lint` says why
 
     DIR/.config/nvlaunch/launch-profiles
-      a       hidden by launch-profiles/a.yaml
+      a                hidden by launch-profiles/a.yaml
 
     DIR/etc/nvlaunch/launch-profiles
-      b       (no description)
+      b                (no description)
     ");
     let last = |text: &str| text.trim_end().lines().last().unwrap_or_default().to_owned();
     assert_eq!(last(&text), "A launch uses a here, for launch-profiles/a.yaml:3.");
