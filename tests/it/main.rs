@@ -24,6 +24,7 @@ mod profile_errors;
 mod profiles;
 mod pty;
 mod secrets;
+mod shipped;
 mod signals;
 mod store;
 mod streams;

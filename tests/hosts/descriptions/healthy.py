@@ -62,6 +62,7 @@ def rhel():
     m.rhel().driver("570.172.08").gpus(4, "NVIDIA H100 80GB HBM3").libraries("570.172.08")
     m.module("570.172.08", "extra.xz")
     m.secure_boot()
+    m.numa()
     m.venv(python="3.11").wants(4).expect("ok")
     return nvml.works(m, 4, "NVIDIA H100 80GB HBM3")
 

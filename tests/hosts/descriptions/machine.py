@@ -240,6 +240,23 @@ class Machine:
             self.file(f"sys/bus/pci/drivers/{driver}/unbind")
         return self
 
+    def numa(self):
+        """Two NUMA nodes of four CPUs without hyper-threads; half of the devices at each."""
+        self.lines("proc/self/status", "Name:\tnvlaunch", "Cpus_allowed_list:\t0-7")
+        self.lines("sys/devices/system/node/possible", "0-1")
+        self.lines("sys/devices/system/cpu/smt/active", "0")
+        for node, cpus in enumerate([range(4), range(4, 8)]):
+            self.lines(f"sys/devices/system/node/node{node}/cpulist", f"{cpus[0]}-{cpus[-1]}")
+            for cpu in cpus:
+                topology = f"sys/devices/system/cpu/cpu{cpu}/topology"
+                self.lines(f"{topology}/thread_siblings_list", str(cpu))
+                self.lines(f"{topology}/physical_package_id", str(node))
+        for index, address in enumerate(self.addresses):
+            node = index * 2 // len(self.addresses)
+            bus = address.rsplit(":", 1)[0]
+            self.lines(f"sys/devices/pci{bus}/{address}/numa_node", str(node))
+        return self
+
     def gpus(self, count, model, start=0x17, driver="nvidia", domain=0, listed=True, nodes=True):
         """Put NVIDIA GPUs on the bus, and in the lists of the driver where it is loaded."""
         device, of_class = GPUS[model]
