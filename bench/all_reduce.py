@@ -5,6 +5,7 @@ It stays until there is a file `go`; in the first attempt of a run with BENCH_RE
 
 import os
 import time
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -13,14 +14,14 @@ dist.init_process_group("gloo")
 dist.all_reduce(torch.ones(1))
 now = time.monotonic_ns()
 
-folder = os.environ["BENCH_STAMPS"]
+folder = Path(os.environ["BENCH_STAMPS"])
 attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-stamp = os.path.join(folder, "%s.%s" % (os.environ["RANK"], attempt))
-with open(stamp + ".part", "w") as file:
-    file.write("%d %d" % (now, os.getpid()))
-os.rename(stamp + ".part", stamp)
+stamp = folder / f"{os.environ['RANK']}.{attempt}"
+part = stamp.with_name(stamp.name + ".part")
+part.write_text(f"{now} {os.getpid()}")
+part.rename(stamp)
 is_to_stay = os.environ.get("BENCH_RESTART") and attempt == "0"
-while os.path.isdir(folder) and (is_to_stay or not os.path.exists(os.path.join(folder, "go"))):
+while folder.is_dir() and (is_to_stay or not (folder / "go").exists()):
     time.sleep(0.02)
 dist.barrier()
 os._exit(0)  # PyTorch may abort while the interpreter ends

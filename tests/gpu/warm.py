@@ -122,9 +122,7 @@ class Steps:
         """Whether the exit code is this, and each text (a regular expression) is there so often."""
         said, ended = launched
         counts = {what: len(re.findall(what, said)) for what in expected}
-        is_right = ended == code and all(
-            count == expected[what] for what, count in counts.items()
-        )
+        is_right = ended == code and all(count == expected[what] for what, count in counts.items())
         self.failed += not is_right
         print(f"{'ok  ' if is_right else 'FAIL'} {name}: exit code {ended}, expected {code}")
         for what, count in counts.items():
@@ -145,7 +143,9 @@ def main():
     ran = subprocess.run([options.python, "-c", COUNT], capture_output=True, text=True)
     cuda, _, count = ran.stdout.strip().partition(" ")
     if ran.returncode or cuda == "None" or int(count or 0) == 0:
-        print(f"skipped: {options.python} has no PyTorch that sees a GPU: {ran.stdout or ran.stderr}")
+        print(
+            f"skipped: {options.python} has no PyTorch that sees a GPU: {ran.stdout or ran.stderr}"
+        )
         return 3
     gpus = int(count)
     ranks = options.ranks or gpus

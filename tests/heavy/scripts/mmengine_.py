@@ -12,7 +12,7 @@ class Model(BaseModel):
         super().__init__()
         self.layer = torch.nn.Linear(2, 1)
 
-    def forward(self, data, label=None, mode="tensor"):
+    def forward(self, data, label=None, mode="tensor"):  # noqa: ARG002 - MMEngine names it
         out = self.layer(data)
         return {"loss": out.pow(2).mean()} if mode == "loss" else out
 

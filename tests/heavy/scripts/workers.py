@@ -32,9 +32,13 @@ def main():
         loader = DataLoader(Data(), batch_size=3, num_workers=2, multiprocessing_context=method)
         for _ in range(2):
             rows = torch.cat(list(loader))
-        print("loader", method, rows[:, 0].tolist() == list(range(12)), rows[:, 1:].max(0)[0].tolist())
+        print(
+            "loader", method, rows[:, 0].tolist() == list(range(12)), rows[:, 1:].max(0)[0].tolist()
+        )
         with mp.get_context(method).Pool(2) as pool:
-            print("pool", method, torch.cat(pool.map(double, [torch.ones(1), torch.ones(1)])).tolist())
+            print(
+                "pool", method, torch.cat(pool.map(double, [torch.ones(1), torch.ones(1)])).tolist()
+            )
     queue = mp.get_context("spawn").SimpleQueue()
     mp.spawn(spawned, args=(queue, rank), nprocs=2)
     said = sorted(queue.get() for _ in range(2))

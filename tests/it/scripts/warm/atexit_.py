@@ -29,5 +29,7 @@ logging.basicConfig(format="%(message)s")
 atexit.register(logging.warning, "a warning at exit")
 atexit.register(lambda: 1 / 0)
 atexit.register(say, "atexit", "last registered")
-thread = threading.Thread(target=lambda: (threading.main_thread().join(), say("thread", "after main")))
+thread = threading.Thread(
+    target=lambda: (threading.main_thread().join(), say("thread", "after main"))
+)
 thread.start()

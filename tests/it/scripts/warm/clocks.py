@@ -16,4 +16,7 @@ with open("/proc/self/stat") as stat:
 started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
 say("started just now", time.clock_gettime(time.CLOCK_BOOTTIME) - started < 20)
 say("waited-for children's times", fields[13:15])
-say("resolution", (time.get_clock_info("perf_counter").resolution, time.get_clock_info("time").adjustable))
+say(
+    "resolution",
+    (time.get_clock_info("perf_counter").resolution, time.get_clock_info("time").adjustable),
+)

@@ -15,12 +15,17 @@ class Fails:
 
 
 Fails()
-sys.unraisablehook = lambda args: say("unraisable", (args.exc_type.__name__, args.err_msg, str(args.object)[:20]))
+sys.unraisablehook = lambda args: say(
+    "unraisable", (args.exc_type.__name__, args.err_msg, str(args.object)[:20])
+)
 Fails()
 
 
 def hook(kind, value, trace):
-    say("uncaught", (kind.__name__, str(value), trace.tb_lineno, trace.tb_next, trace.tb_frame.f_back))
+    say(
+        "uncaught",
+        (kind.__name__, str(value), trace.tb_lineno, trace.tb_next, trace.tb_frame.f_back),
+    )
 
 
 sys.excepthook = hook

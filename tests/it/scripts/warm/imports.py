@@ -8,7 +8,14 @@ from seen import each, say
 
 each("finder", enumerate(str(f) for f in sys.meta_path))
 each("hook", enumerate(getattr(h, "__qualname__", h) for h in sys.path_hooks))
-say("cached folder", [p for p in sys.path_importer_cache if "fd" in p or not p.startswith(sys.base_prefix) and p not in sys.path])
+say(
+    "cached folder",
+    [
+        p
+        for p in sys.path_importer_cache
+        if "fd" in p or not p.startswith(sys.base_prefix) and p not in sys.path
+    ],
+)
 say("site", (site.ENABLE_USER_SITE, site.getsitepackages(), site.PREFIXES))
 rank = os.environ["RANK"]
 os.makedirs("made%s" % rank)

@@ -15,17 +15,53 @@ libc.prctl(2, ctypes.byref(value), 0, 0, 0)
 say("parent-death signal", value.value)
 libc.prctl(37, ctypes.byref(value), 0, 0, 0)
 say("subreaper", value.value)
-for name, number in (("dumpable", 3), ("keepcaps", 7), ("timing", 13), ("securebits", 27), ("no_new_privs", 39), ("thp", 42)):
+for name, number in (
+    ("dumpable", 3),
+    ("keepcaps", 7),
+    ("timing", 13),
+    ("securebits", 27),
+    ("no_new_privs", 39),
+    ("thp", 42),
+):
     say(name, libc.prctl(number, 0, 0, 0, 0))
-each("limit", ((n, resource.getrlimit(getattr(resource, n))) for n in dir(resource) if n.startswith("RLIMIT_")))
+each(
+    "limit",
+    (
+        (n, resource.getrlimit(getattr(resource, n)))
+        for n in dir(resource)
+        if n.startswith("RLIMIT_")
+    ),
+)
 say("affinity", sorted(os.sched_getaffinity(0)))
 say("scheduler", (os.sched_getscheduler(0), os.sched_getparam(0), os.nice(0)))
 mask = os.umask(0)
 os.umask(mask)
 say("umask", oct(mask))
 say("users", (os.getresuid(), os.getresgid(), os.getgroups()))
-volatile = ("Pid", "PPid", "Tgid", "Ngid", "NStgid", "NSpid", "NSpgid", "NSsid", "Vm", "Rss", "Sig", "Shd", "Hugetlb",
-            "Threads", "voluntary", "nonvoluntary", "untag", "x86", "State", "FDSize", "Mems", "Cpus_allowed_list")  # fmt: skip
+volatile = (
+    "Pid",
+    "PPid",
+    "Tgid",
+    "Ngid",
+    "NStgid",
+    "NSpid",
+    "NSpgid",
+    "NSsid",
+    "Vm",
+    "Rss",
+    "Sig",
+    "Shd",
+    "Hugetlb",
+    "Threads",
+    "voluntary",
+    "nonvoluntary",
+    "untag",
+    "x86",
+    "State",
+    "FDSize",
+    "Mems",
+    "Cpus_allowed_list",
+)
 with open("/proc/self/status") as status:
     for line in status:
         if not line.startswith(volatile):
@@ -35,7 +71,13 @@ with open("/proc/self/cgroup") as cgroup:
 with open("/proc/self/stat") as stat:
     fields = stat.read().rsplit(") ", 1)[1].split()
 say("tty, flags of fork without exec", (fields[4], int(fields[6]) & 0x40))
-say("namespaces", [os.readlink("/proc/self/ns/" + n) == os.readlink("/proc/%d/ns/%s" % (os.getppid(), n)) for n in sorted(os.listdir("/proc/self/ns"))])
+say(
+    "namespaces",
+    [
+        os.readlink("/proc/self/ns/" + n) == os.readlink("/proc/%d/ns/%s" % (os.getppid(), n))
+        for n in sorted(os.listdir("/proc/self/ns"))
+    ],
+)
 with open("/proc/self/task/%d/children" % pid) as children:
     say("children", children.read())
 try:

@@ -13,5 +13,8 @@ try:
     raise ValueError("no context")
 except ValueError as error:
     say("context", (error.__context__, error.__cause__))
-say("frames", {n: len(traceback.extract_stack(f)) for n, f in enumerate(sys._current_frames().values())})
+say(
+    "frames",
+    {n: len(traceback.extract_stack(f)) for n, f in enumerate(sys._current_frames().values())},
+)
 traceback.print_stack()

@@ -11,7 +11,10 @@ for name in ("stdin", "stdout", "stderr"):
     ):
         say("%s.%s" % (name, what), repr(getattr(stream, what, "-")))
     layers = [stream, stream.buffer, getattr(stream.buffer, "raw", None)]
-    say(name + " layers", [(type(l).__name__, getattr(l, "mode", "-"), getattr(l, "name", "-")) for l in layers])
+    say(
+        name + " layers",
+        [(type(l).__name__, getattr(l, "mode", "-"), getattr(l, "name", "-")) for l in layers],
+    )
     say(name + " can", [stream.readable(), stream.writable(), stream.seekable(), stream.isatty()])
     raw = getattr(stream.buffer, "raw", stream.buffer)
     say(name + " closes", (raw.closefd, os.get_inheritable(stream.fileno())))

@@ -11,9 +11,17 @@ say("main", (current is threading.main_thread(), current.ident == _thread.get_id
 say("native", (current.native_id == os.getpid(), threading.get_native_id() == os.getpid()))
 say("all", ([t.name for t in threading.enumerate()], threading.active_count(), _thread._count()))
 say("tasks", len(os.listdir("/proc/self/task")))
-say("hooks", (threading.excepthook is threading.__excepthook__, threading.gettrace() if hasattr(threading, "gettrace") else None))
+say(
+    "hooks",
+    (
+        threading.excepthook is threading.__excepthook__,
+        threading.gettrace() if hasattr(threading, "gettrace") else None,
+    ),
+)
 seen = []
-thread = threading.Thread(target=lambda: seen.append((threading.current_thread().name, threading.active_count())))
+thread = threading.Thread(
+    target=lambda: seen.append((threading.current_thread().name, threading.active_count()))
+)
 thread.start()
 thread.join()
 say("another", seen)
