@@ -226,14 +226,14 @@ mod tests {
             std::fs::write(path, "version: 1\n").expect("a file");
         }
         let env = [("HOME", root.path().join("home"))].into_iter().collect();
-        let places = Places::new(root.path(), &root.path().join("work"), &env);
+        let places = Places::new(root.path(), &root.path().join("job"), &env);
         (root, places)
     }
 
     #[test]
     fn a_name_is_taken_from_the_first_place_that_has_it() {
         let files = [
-            "work/launch-profiles/a.yml",
+            "job/launch-profiles/a.yml",
             "home/.config/nvlaunch/launch-profiles/a.yaml",
             "home/.config/nvlaunch/launch-profiles/b.yaml",
             "home/.config/nvlaunch/launch-profiles/b.yml",
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn other_files_are_no_profiles() {
-        let folder = "work/launch-profiles";
+        let folder = "job/launch-profiles";
         let others = [
             "schema.json",
             "default.yaml",
@@ -289,7 +289,7 @@ mod tests {
         }
         let unknown = places.find("c").expect_err("there is none");
         let places = format!(
-            "{0}/work/launch-profiles, {0}/home/.config/nvlaunch/launch-profiles, \
+            "{0}/job/launch-profiles, {0}/home/.config/nvlaunch/launch-profiles, \
              {0}/etc/nvlaunch/launch-profiles, and the program itself",
             root.path().display()
         );
@@ -306,12 +306,12 @@ mod tests {
     #[test]
     fn what_cannot_be_listed_is_noted() {
         let (root, places) = places(&["etc/nvlaunch/launch-profiles/a.yaml"]);
-        let own = root.path().join("work/launch-profiles");
-        std::fs::create_dir_all(root.path().join("work")).expect("a folder");
+        let own = root.path().join("job/launch-profiles");
+        std::fs::create_dir_all(root.path().join("job")).expect("a folder");
         std::os::unix::fs::symlink(&own, &own).expect("a link to itself");
         let (all, notes) = places.files();
         assert_eq!(all.len(), 1);
-        assert!(notes.len() == 1 && notes[0].contains("work/launch-profiles"), "{notes:?}");
+        assert!(notes.len() == 1 && notes[0].contains("job/launch-profiles"), "{notes:?}");
     }
 
     #[test]
