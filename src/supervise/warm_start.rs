@@ -63,6 +63,22 @@ struct Forks {
     limit: Now,
 }
 
+impl Forks {
+    /// Reads what the processes say, until it decides something or nothing more has come.
+    fn read(&mut self) -> Result<Standing, String> {
+        let mut standing = Standing::Waiting;
+        while standing == Standing::Waiting {
+            match self.channel.receive() {
+                Received::Message(message) => standing = self.candidates.take(&message),
+                Received::Unclear => return Err("a forked process cannot be understood".to_owned()),
+                Received::Nothing => break,
+                Received::End => return Err("the forked processes ended".to_owned()),
+            }
+        }
+        Ok(standing)
+    }
+}
+
 /// What comes of a turn.
 #[derive(Debug)]
 pub enum Turn {
@@ -201,6 +217,8 @@ impl WarmStart {
     /// What the template said and how it is; an error is why ranks cannot be warm.
     fn look_at_template(&mut self, cx: &Context<'_>) -> Result<(), String> {
         let Some((template, state)) = &mut self.template else { return Ok(()) };
+        // Before its messages are read: one that has ended has said all it had to say.
+        let ended = template.ended();
         let mut refusal = None;
         loop {
             match template.socket().receive() {
@@ -231,7 +249,7 @@ impl WarmStart {
             return Err("the imports took too long (--warm-timeout)".to_owned());
         }
         let was_ready = *state == State::Ready;
-        if let Some(how) = template.ended() {
+        if let Some(how) = ended {
             self.show_output(cx);
             self.drop_template(cx);
             if is_retired {
@@ -264,19 +282,12 @@ impl WarmStart {
             }
             return Ok(Turn::Wait);
         };
-        let mut standing = Standing::Waiting;
-        loop {
-            if standing != Standing::Waiting {
-                break;
-            }
-            match forks.channel.receive() {
-                Received::Message(message) => standing = forks.candidates.take(&message),
-                Received::Unclear => {
-                    return Err("a forked process cannot be understood".to_owned());
-                }
-                Received::Nothing => break,
-                Received::End => return Err("the forked processes ended".to_owned()),
-            }
+        let is_gone = |pid| process::look(pid).is_none_or(|process| process.is_zombie());
+        let mut standing = forks.read()?;
+        let gone = forks.candidates.pids().find(|(_, pid)| is_gone(*pid)).map(|(rank, _)| rank);
+        if gone.is_some() && standing == Standing::Waiting {
+            // It may have said why between the two looks.
+            standing = forks.read()?;
         }
         match standing {
             Standing::Failed(why) => return Err(why),
@@ -296,8 +307,7 @@ impl WarmStart {
             }
             Standing::Waiting => {}
         }
-        let is_gone = |pid| process::look(pid).is_none_or(|process| process.is_zombie());
-        if let Some((rank, _)) = forks.candidates.pids().find(|(_, pid)| is_gone(*pid)) {
+        if let Some(rank) = gone {
             return Err(format!("the forked process of rank {rank} ended"));
         }
         if forks.limit <= cx.now {

@@ -65,7 +65,13 @@ impl Socket {
     /// The next message.
     pub fn receive(&self) -> Received {
         let mut bytes = [0; MESSAGE];
-        match recv(self.0.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+        let mut came = recv(self.0.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT);
+        if came == Err(Errno::ECONNRESET) {
+            // It ended without reading all that it was sent. The kernel says so once, before what
+            // it had said itself.
+            came = recv(self.0.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT);
+        }
+        match came {
             Ok(0) => Received::End,
             Ok(len) => Message::read(&bytes[..len]).map_or(Received::Unclear, Received::Message),
             Err(Errno::EAGAIN | Errno::EINTR) => Received::Nothing,
