@@ -9,7 +9,7 @@
 //! - A template is ended as soon as no attempt can follow that would need it.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
@@ -314,8 +314,14 @@ impl WarmStart {
             return Err("the forks took too long".to_owned());
         }
         while let Some(rank) = forks.candidates.next_request() {
-            describe(&forks.channel, cx.plan, plan, rank, &pending.ranks[rank as usize])
-                .map_err(|error| format!("rank {rank} cannot be described: {error}"))?;
+            describe(&forks.channel, cx.plan, plan, rank, &pending.ranks[rank as usize]).map_err(
+                |error| match error.kind() {
+                    ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+                        "the forked processes ended".to_owned()
+                    }
+                    _ => format!("rank {rank} cannot be described: {error}"),
+                },
+            )?;
         }
         Ok(Turn::Wait)
     }
