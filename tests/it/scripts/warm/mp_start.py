@@ -33,7 +33,7 @@ def work(queue, thing):
 def main():
     os.environ["PARENT"] = str(os.getpid())
     os.environ["KEY"] = bytes(mp.current_process().authkey).hex()
-    context = mp.get_context("forkserver")
+    context = mp.get_context(sys.argv[1])
     say("start methods", (mp.get_start_method(allow_none=True), mp.get_all_start_methods()))
     say("process", (mp.current_process().name, mp.current_process()._identity, mp.parent_process()))
     queue = context.Queue()
