@@ -9,7 +9,6 @@
 //! - [`text`] and [`document`]: what people and machines are told.
 //! - [`explain`]: the text of `nvlaunch explain`.
 //! - [`output`]: which finding the ranks' last words point to.
-//! - [`text`] and [`document`]: what people and machines are told.
 
 pub mod catalogue;
 pub mod decide;
