@@ -35,6 +35,8 @@ exit_codes! {
     DIFFERS = 1;
     /// The command line (or a `PET_*` variable) cannot be understood.
     USAGE = 2;
+    /// Every rank ended with 0 and the job was not done, where `--on-suspicious-success fail` says so.
+    UNFINISHED = 65;
     /// A file that was named cannot be used: the script is missing, a folder, not readable; facts or
     /// a plan that are none; a profile that nobody has.
     NO_INPUT = 66;
@@ -49,7 +51,10 @@ exit_codes! {
     /// A file or folder cannot be made: log folder, run folder, report, facts, profile.
     CANNOT_CREATE = 73;
     /// A process could not be ended (uninterruptible sleep); it is named in the report.
-    STUCK = 75;
+    STUCK = 74;
+    /// The machine was taken away by the scheduler's signal, where there is a checkpoint folder: the
+    /// job is to be started again and goes on from its checkpoint.
+    PREEMPTED = 75;
     /// A profile or a configuration file says something that is wrong, or is no text; each mistake
     /// was named with its place.
     CONFIG = 78;

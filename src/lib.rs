@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
 pub mod cli;
 pub mod command;
 pub mod diagnose;

@@ -88,6 +88,47 @@ pub struct RunArgs {
     #[arg(long, help_heading = ENDS)]
     pub keep_daemons: bool,
 
+    /// Folder where the job saves; ranks resume from its newest whole checkpoint [default: none]
+    #[arg(long, value_name = "DIR", help_heading = CHECKPOINTS, value_hint = clap::ValueHint::DirPath)]
+    pub checkpoint_dir: Option<OsString>,
+    /// How checkpoints are laid out [default: auto]
+    #[arg(long, value_name = "NAME", help_heading = CHECKPOINTS, value_parser = Words(crate::settings::values::LAYOUTS))]
+    pub checkpoint_layout: Option<OsString>,
+    /// Name of files that torch.save writes, as in step_{step}.pt
+    #[arg(long, value_name = "NAME", help_heading = CHECKPOINTS)]
+    pub checkpoint_pattern: Option<OsString>,
+    /// Arguments for the script where there is something to resume from, as in '--resume {path}';
+    /// knows {path}, {step}, {name} and {dir}
+    #[arg(long, value_name = "TEXT", help_heading = CHECKPOINTS)]
+    pub resume_arg: Option<OsString>,
+    /// The arguments by which this framework is told where to resume
+    #[arg(long, value_name = "NAME", help_heading = CHECKPOINTS, value_parser = Words(crate::settings::values::RESUME_STYLES))]
+    pub resume_style: Option<OsString>,
+    /// Rename newer checkpoints that are not whole aside
+    #[arg(long, help_heading = CHECKPOINTS)]
+    pub quarantine: bool,
+    /// The step that a job reaches before its success is believed
+    #[arg(long, value_name = "STEP", help_heading = CHECKPOINTS)]
+    pub expect_step: Option<OsString>,
+    /// What follows when every rank ended with 0 and the job was not done: warn or fail [default:
+    /// warn]
+    #[arg(long, value_name = "WHAT", help_heading = CHECKPOINTS, value_parser = Words(&["warn", "fail"]))]
+    pub on_suspicious_success: Option<OsString>,
+    /// Wait before a restart, doubled up to a limit [default: 1s..5m with a checkpoint folder, else
+    /// none]
+    #[arg(long, value_name = "TIMES", help_heading = CHECKPOINTS)]
+    pub restart_backoff: Option<OsString>,
+    /// Signals by which a scheduler takes the machine away; with a checkpoint folder ranks then have
+    /// time to save [default: SIGTERM]
+    #[arg(long, value_name = "LIST", help_heading = CHECKPOINTS)]
+    pub stop_signal: Option<OsString>,
+    /// How long that is [default: until the end of the Slurm job, at most 5m]
+    #[arg(long, value_name = "TIME", help_heading = CHECKPOINTS)]
+    pub preemption_grace: Option<OsString>,
+    /// Put the Slurm job back into its queue afterwards
+    #[arg(long, help_heading = CHECKPOINTS)]
+    pub requeue: bool,
+
     /// Folder for the logs; kept. /dev/null writes no files [default: a temporary folder, removed
     /// after a run that ends well]
     #[arg(long, value_name = "DIR", help_heading = OUTPUT, value_hint = clap::ValueHint::DirPath)]
@@ -129,6 +170,10 @@ pub struct RunArgs {
     /// [default: what fits the devices]
     #[arg(long, value_name = "NAME", help_heading = PREFLIGHT, value_parser = Words(BACKENDS))]
     pub backend: Option<OsString>,
+    /// Make scripts that insist on CUDA start without it: cpu, gcu, off, or auto, which only says when
+    /// it would help [default: auto]
+    #[arg(long, value_name = "NAME", help_heading = PREFLIGHT, value_parser = Words(&["auto", "off", "cpu", "gcu"]))]
+    pub compat: Option<OsString>,
     /// Folder to take for / where preflight looks [default: $NVLAUNCH_SYSROOT, else /]
     #[arg(long, value_name = "DIR", help_heading = PREFLIGHT, value_hint = clap::ValueHint::DirPath)]
     pub sysroot: Option<OsString>,
@@ -192,6 +237,7 @@ pub struct RunArgs {
 const SHAPE: &str = "Shape of the job";
 const PROGRAM: &str = "What each rank runs";
 const ENDS: &str = "Failures and ends";
+const CHECKPOINTS: &str = "Checkpoints and restarts";
 const OUTPUT: &str = "Output";
 const PREFLIGHT: &str = "Preflight";
 const TORCHRUN: &str = "Accepted from torchrun, for one node";

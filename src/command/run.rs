@@ -26,7 +26,7 @@ use crate::settings;
 use crate::settings::env::Env;
 use crate::settings::spec::{LaunchSpec, LogSpec};
 use crate::store::Limits;
-use crate::supervise::event::Policy;
+use crate::supervise::event::{Policy, RestartPolicy};
 use crate::supervise::mark::RunMark;
 use crate::supervise::meeting::Meeting;
 use crate::supervise::runtime::{self, Ended, Job};
@@ -142,6 +142,8 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
             grace: spec.shutdown_timeout,
             hurried_grace: HURRIED_GRACE,
             reap_limit: REAP_LIMIT,
+            restart: RestartPolicy::default(),
+            preemption: None,
         },
         mark: RunMark::new(plan.launch_id.clone()),
         run_dir: folder.path().map(Path::to_owned),

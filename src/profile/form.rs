@@ -77,6 +77,30 @@ fn said(form: &Form) -> String {
     }
 }
 
+/// The name of checkpoint files.
+pub fn checkpoint_pattern() -> Form {
+    Form {
+        says: "the name of a file with {step} in it".to_owned(),
+        pattern: Some("[^/{]*\\{step\\}[^/{]*"),
+        ..Form::default()
+    }
+}
+
+/// Arguments with places in them.
+pub fn resume_arg() -> Form {
+    Form { says: "arguments with {path} or the like in them".to_owned(), ..Form::default() }
+}
+
+/// A wait that doubles.
+pub fn backoff() -> Form {
+    Form { says: "two times, as in 1s..5m, or one".to_owned(), ..Form::default() }
+}
+
+/// An exit code of a failure.
+pub fn exit_code() -> Form {
+    Form { numbers: Some((1, 255)), ..Form::default() }
+}
+
 /// A number of ranks or what to count.
 pub fn nproc() -> Form {
     let words = ["auto", "gpu", "cpu"].into_iter();

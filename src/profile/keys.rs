@@ -154,6 +154,11 @@ pub static BACKEND: Key = Key {
     unset: Some("auto"),
     ..option("backend", "--backend", form(|text| values::backend(text).map(drop), form::backend))
 };
+/// `compat`
+pub static COMPAT: Key = Key {
+    synonyms: &["compatibility"],
+    ..option("compat", "--compat", Kind::Words(&["auto", "off", "cpu", "gcu"]))
+};
 /// `preflight.mode`
 pub static PREFLIGHT: Key =
     option("preflight.mode", "--preflight", Kind::Words(&["auto", "full", "off"]));
@@ -191,6 +196,55 @@ pub static WARM_AT: Key =
     option("warm.at", "--warm-at", Kind::Words(&["start", "restart", "both"]));
 /// `warm.timeout`
 pub static WARM_TIMEOUT: Key = option("warm.timeout", "--warm-timeout", Kind::Time);
+/// `checkpoint.dir`
+pub static CHECKPOINT_DIR: Key = Key {
+    unset: Some("none"),
+    synonyms: &["checkpoint-dir", "folder", "path", "ckpt-dir", "save-dir"],
+    ..option("checkpoint.dir", "--checkpoint-dir", Kind::Path)
+};
+/// `checkpoint.layout`
+pub static CHECKPOINT_LAYOUT: Key = Key {
+    synonyms: &["format", "framework"],
+    ..option("checkpoint.layout", "--checkpoint-layout", Kind::Words(values::LAYOUTS))
+};
+/// `checkpoint.pattern`
+pub static CHECKPOINT_PATTERN: Key = Key {
+    unset: Some("none"),
+    ..option(
+        "checkpoint.pattern",
+        "--checkpoint-pattern",
+        form(|text| values::checkpoint_pattern(text).map(drop), form::checkpoint_pattern),
+    )
+};
+/// `checkpoint.resume-style`
+pub static RESUME_STYLE: Key = Key {
+    unset: Some("none"),
+    ..option("checkpoint.resume-style", "--resume-style", Kind::Words(values::RESUME_STYLES))
+};
+/// `checkpoint.resume-arg`
+pub static RESUME_ARG: Key = Key {
+    unset: Some("none"),
+    synonyms: &["resume-args"],
+    ..option(
+        "checkpoint.resume-arg",
+        "--resume-arg",
+        form(|text| values::resume_arg(text).map(drop), form::resume_arg),
+    )
+};
+/// `checkpoint.expect-step`
+pub static EXPECT_STEP: Key = Key {
+    unset: Some("none"),
+    synonyms: &["max-steps", "final-step"],
+    ..option(
+        "checkpoint.expect-step",
+        "--expect-step",
+        Kind::Number { least: 1, most: u32::MAX, words: &[] },
+    )
+};
+/// `checkpoint.quarantine`
+pub static QUARANTINE: Key = option("checkpoint.quarantine", "--quarantine", Kind::Flag);
+/// `checkpoint.deadline`
+pub static CHECKPOINT_DEADLINE: Key = Key { path: "checkpoint.deadline", kind: Kind::Time, ..BASE };
 /// `restart.max`
 pub static MAX_RESTARTS: Key = Key {
     synonyms: &["max-restarts", "retries"],
@@ -200,6 +254,46 @@ pub static MAX_RESTARTS: Key = Key {
         Kind::Number { least: 0, most: u32::MAX, words: &[] },
     )
 };
+/// `restart.backoff`
+pub static BACKOFF: Key = Key {
+    unset: Some("auto"),
+    synonyms: &["delay", "wait"],
+    ..option(
+        "restart.backoff",
+        "--restart-backoff",
+        form(|text| values::backoff(text).map(drop), form::backoff),
+    )
+};
+/// `restart.final-codes`
+pub static FINAL_CODES: Key = Key {
+    path: "restart.final-codes",
+    unset: Some("none"),
+    kind: list(|text| values::exit_codes(text).map(drop), form::exit_code),
+    ..BASE
+};
+/// `restart.on-suspicious-success`
+pub static ON_SUSPICIOUS_SUCCESS: Key = option(
+    "restart.on-suspicious-success",
+    "--on-suspicious-success",
+    Kind::Words(&["warn", "fail"]),
+);
+/// `preemption.signals`
+pub static STOP_SIGNAL: Key = Key {
+    synonyms: &["stop-signal", "signal"],
+    ..option(
+        "preemption.signals",
+        "--stop-signal",
+        list(|text| values::stop_signals(text).map(drop), form::signal),
+    )
+};
+/// `preemption.grace`
+pub static PREEMPTION_GRACE: Key = Key {
+    unset: Some("auto"),
+    synonyms: &["timeout"],
+    ..option("preemption.grace", "--preemption-grace", Kind::Time)
+};
+/// `preemption.requeue`
+pub static REQUEUE: Key = option("preemption.requeue", "--requeue", Kind::Flag);
 /// `shutdown.timeout`
 pub static SHUTDOWN_TIMEOUT: Key = Key {
     variable: Some(env_vars::SHUTDOWN_TIMEOUT),
@@ -273,6 +367,7 @@ pub static ALL: &[&Key] = &[
     &STORE,
     &INIT_REPORT_AFTER,
     &BACKEND,
+    &COMPAT,
     &PREFLIGHT,
     &DEADLINE,
     &DEADLINE_WITHOUT_PERSISTENCE,
@@ -282,7 +377,21 @@ pub static ALL: &[&Key] = &[
     &WARM,
     &WARM_AT,
     &WARM_TIMEOUT,
+    &CHECKPOINT_DIR,
+    &CHECKPOINT_LAYOUT,
+    &CHECKPOINT_PATTERN,
+    &RESUME_STYLE,
+    &RESUME_ARG,
+    &EXPECT_STEP,
+    &QUARANTINE,
+    &CHECKPOINT_DEADLINE,
     &MAX_RESTARTS,
+    &BACKOFF,
+    &FINAL_CODES,
+    &ON_SUSPICIOUS_SUCCESS,
+    &STOP_SIGNAL,
+    &PREEMPTION_GRACE,
+    &REQUEUE,
     &SHUTDOWN_TIMEOUT,
     &SIGNAL_SCOPE,
     &SIGNALS_TO_HANDLE,

@@ -233,6 +233,9 @@ pub fn exit_code(outcome: &Outcome) -> u8 {
         Outcome::Stopped { signal } => exit_code::of_signal(*signal),
         Outcome::CannotStart { exec: true, .. } => exit_code::NOT_EXECUTABLE,
         Outcome::CannotStart { exec: false, .. } => exit_code::OS,
+        Outcome::Preempted { .. } => exit_code::PREEMPTED,
+        Outcome::Unfinished { .. } => exit_code::UNFINISHED,
+        Outcome::Refused { .. } => exit_code::UNAVAILABLE,
         Outcome::Stuck { .. } => exit_code::STUCK,
     }
 }

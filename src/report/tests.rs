@@ -271,7 +271,7 @@ fn the_exit_code_follows_from_the_outcome_alone() {
         (Outcome::Stopped { signal: 2 }, 130),
         (Outcome::CannotStart { rank: 0, reason: reason(), exec: true }, 126),
         (Outcome::CannotStart { rank: 0, reason: reason(), exec: false }, 71),
-        (Outcome::Stuck { ranks: vec![0], leftovers: 0 }, 75),
+        (Outcome::Stuck { ranks: vec![0], leftovers: 0 }, 74),
     ] {
         assert_eq!(exit_code(&outcome), code, "{outcome:?}");
     }

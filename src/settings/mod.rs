@@ -11,6 +11,7 @@
 //! - V4: an option that is accepted and does nothing leaves one note, unless what it asks for is
 //!   what happens anyway.
 
+mod checkpoint;
 pub mod defaults;
 pub mod env;
 pub mod error;
@@ -49,9 +50,14 @@ pub fn resolve(args: &RunArgs, env: &Env, files: &Files) -> Result<LaunchSpec, S
     notes_on_ignored(args, &layers, &mut notes)?;
     let nproc = layers.value(args.nproc_per_node.as_ref(), &keys::NPROC)?.parse(values::nproc)?;
     let addresses = rendezvous::resolve(args, &layers, env, &mut notes)?;
-    let (signals_to_handle, extra_end_signals) = layers
+    let (signals_to_handle, mut extra_end_signals) = layers
         .value(args.signals_to_handle.as_ref(), &keys::SIGNALS_TO_HANDLE)?
         .parse(|list| values::signals(list).map(|extra| (list.to_owned(), extra)))?;
+    let preemption = checkpoint::preemption(args, &layers)?;
+    let checkpoint = checkpoint::folder(args, &layers, &mut notes)?;
+    if checkpoint.is_some() {
+        checkpoint::listen_for(&preemption, &mut extra_end_signals);
+    }
     Ok(LaunchSpec {
         target: target(args, &layers)?,
         args: args.args.clone(),
@@ -90,6 +96,11 @@ pub fn resolve(args: &RunArgs, env: &Env, files: &Files) -> Result<LaunchSpec, S
         keep_daemons: layers.flag(args.keep_daemons, &keys::KEEP_DAEMONS)?,
         stdin: layers.value(args.stdin.as_ref(), &keys::STDIN)?.parse(values::stdin)?,
         warm: warm(args, &layers)?,
+        checkpoint,
+        expect_step: checkpoint::expect_step(args, &layers)?,
+        restart: checkpoint::restart(args, &layers)?,
+        preemption,
+        compat: layers.value(args.compat.as_ref(), &keys::COMPAT)?.parse(values::compat)?,
         logs: logs(args, &layers)?,
         json_report: path(layers.raw(args.json_report.as_ref(), &keys::JSON_REPORT)),
         profile: files.profile.clone(),

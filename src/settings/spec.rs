@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::env::Env;
 use super::{Effective, Origin};
+use crate::checkpoint::Layout;
+use crate::diagnose::class::{Class, Remedy};
 use crate::preflight::finding::{Code, Severity};
 use crate::profile::layer::Used;
 
@@ -219,6 +221,79 @@ pub struct WarmSpec {
     pub deadline: Duration,
 }
 
+/// Where a job saves, and how its ranks are told to resume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointSpec {
+    /// The folder.
+    pub dir: PathBuf,
+    /// How checkpoints are laid out there; `None` is found out.
+    pub layout: Option<Layout>,
+    /// The name of files that `torch.save` writes, with `{step}` in it.
+    pub pattern: Option<String>,
+    /// Words that are added to the script's arguments, with `{path}`, `{step}`, `{name}` and
+    /// `{dir}` in them; mostly none.
+    pub resume_args: Vec<String>,
+    /// Whether a newer checkpoint that is not whole is renamed aside.
+    pub quarantine: bool,
+    /// How long looking for checkpoints may take, before each attempt.
+    pub deadline: Duration,
+}
+
+/// The wait before a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// Before the first restart without progress; zero is no wait at all.
+    pub first: Duration,
+    /// Where doubling ends.
+    pub most: Duration,
+}
+
+/// What follows when every rank ended with 0 and the job was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnUnfinished {
+    /// It is said.
+    Warn,
+    /// It is a failure, and restarted like one.
+    Fail,
+}
+
+/// What decides about a restart, besides how many there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestartSpec {
+    /// The wait before it; `None` is what fits the job.
+    pub backoff: Option<Backoff>,
+    /// Exit codes that no restart can mend, 1 to 255.
+    pub final_codes: Vec<i32>,
+    /// What follows from a class of failure, where it is not the class' own.
+    pub remedies: BTreeMap<Class, Remedy>,
+    /// What follows from a success that is none.
+    pub unfinished: OnUnfinished,
+}
+
+/// A scheduler that takes the machine away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreemptionSpec {
+    /// The signals that say so.
+    pub signals: Vec<i32>,
+    /// How long the ranks have to save; `None` is what fits.
+    pub grace: Option<Duration>,
+    /// Whether the Slurm job is put back into its queue.
+    pub requeue: bool,
+}
+
+/// Whether scripts that insist on CUDA are made to start without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompatChoice {
+    /// It is said when that would help; nothing is changed.
+    Auto,
+    /// Nothing is said or changed.
+    Off,
+    /// They run on CPUs.
+    Cpu,
+    /// They run on Enflame GCUs, or on CPUs where `torch_gcu` is not here.
+    Gcu,
+}
+
 /// Everything the user wants of a launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchSpec {
@@ -274,6 +349,16 @@ pub struct LaunchSpec {
     pub dry_run: bool,
     /// Warm start, where asked for.
     pub warm: Option<WarmSpec>,
+    /// Where the job saves, if it says so.
+    pub checkpoint: Option<CheckpointSpec>,
+    /// The step that the job reaches before its success is believed.
+    pub expect_step: Option<u64>,
+    /// What decides about restarts.
+    pub restart: RestartSpec,
+    /// A scheduler that takes the machine away.
+    pub preemption: PreemptionSpec,
+    /// Scripts that insist on CUDA.
+    pub compat: CompatChoice,
     /// Output.
     pub logs: LogSpec,
     /// Where the report is written as JSON, when asked for.

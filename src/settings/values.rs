@@ -7,9 +7,10 @@ use nix::sys::signal::Signal;
 
 use super::error::Problem;
 use super::spec::{
-    MAX_RANKS, NumaBinding, OmpThreads, PreflightMode, ProcCount, SignalScope, StdinChoice,
-    StoreHost, StreamMap, Streams, WarmAt,
+    Backoff, CompatChoice, MAX_RANKS, NumaBinding, OmpThreads, OnUnfinished, PreflightMode,
+    ProcCount, SignalScope, StdinChoice, StoreHost, StreamMap, Streams, WarmAt,
 };
+use crate::checkpoint::{Layout, style};
 use crate::host::vendors;
 
 /// The longest time that can be asked for.
@@ -340,6 +341,143 @@ pub fn signals(text: &str) -> Result<Vec<i32>, Problem> {
     extra.sort_unstable();
     extra.dedup();
     Ok(extra)
+}
+
+/// Names for `--checkpoint-layout`.
+pub const LAYOUTS: &[&str] = &[
+    "auto",
+    "dcp",
+    "torchtitan",
+    "deepspeed",
+    "hf",
+    "accelerate",
+    "lightning",
+    "megatron",
+    "megatron-legacy",
+    "nemo",
+    "mmengine",
+    "composer",
+    "files",
+];
+
+/// Names for `--resume-style`.
+pub const RESUME_STYLES: &[&str] = &[
+    "none",
+    "hf",
+    "accelerate",
+    "lightning",
+    "torchtitan",
+    "megatron",
+    "deepspeed",
+    "mmengine",
+    "nemo",
+    "composer",
+];
+
+/// A layout of checkpoints; `None` for `auto`.
+pub fn layout(text: &str) -> Result<Option<Layout>, Problem> {
+    if text.trim() == "auto" {
+        return Ok(None);
+    }
+    one_of(text, LAYOUTS)?;
+    Ok(Layout::from_name(text.trim()))
+}
+
+/// A framework's way of resuming; `None` for `none`.
+pub fn resume_style(text: &str) -> Result<&'static str, Problem> {
+    one_of(text, RESUME_STYLES)?;
+    Ok(RESUME_STYLES.iter().find(|name| **name == text.trim()).expect("it is one of them"))
+}
+
+/// The name of a file with `{step}` in it once, in no folder.
+pub fn checkpoint_pattern(text: &str) -> Result<String, Problem> {
+    let bad = |what: &str| {
+        Problem::new(format!("`{text}` {what}"), "give the name of a file as in step_{step}.pt")
+    };
+    match text.split_once("{step}") {
+        None => Err(bad("has no {step} in it")),
+        Some((_, rest)) if rest.contains("{step}") => Err(bad("has {step} in it twice")),
+        Some(_) if text.contains('/') => Err(bad("names a folder")),
+        Some(_) => Ok(text.to_owned()),
+    }
+}
+
+/// Arguments with `{path}` and the like in them, as a shell would take them apart.
+pub fn resume_arg(text: &str) -> Result<Vec<String>, Problem> {
+    let hint = "knows {path}, {step}, {name} and {dir}, as in '--resume {path}'";
+    let words = shlex::split(text)
+        .ok_or_else(|| Problem::new(format!("`{text}` has a quote that does not end"), hint))?;
+    for word in &words {
+        if let Some(name) = style::unknown_place(word) {
+            return Err(Problem::new(format!("`{{{name}}}` is not known"), hint));
+        }
+    }
+    Ok(words)
+}
+
+/// A step of training, 1 or more.
+pub fn step(text: &str) -> Result<u64, Problem> {
+    match text.trim().parse() {
+        Ok(step) if step > 0 => Ok(step),
+        _ => Err(Problem::new(format!("`{text}` is no step"), "give a number from 1")),
+    }
+}
+
+/// A wait that doubles, `1s..5m`; one time is both; `0s` is none; `auto` is not read here.
+pub fn backoff(text: &str) -> Result<Backoff, Problem> {
+    let (first, most) = text.split_once("..").unwrap_or((text, text));
+    let time = |part: &str| {
+        let time = if part.trim() == "0" { Ok(Duration::ZERO) } else { time_with_unit(part) };
+        time.map_err(|problem| Problem { hint: Some("write 1s..5m, or 0s".to_owned()), ..problem })
+    };
+    let (first, most) = (time(first)?, time(most)?);
+    if first > most {
+        return Err(Problem::new(
+            format!("`{text}` begins with more than it ends with"),
+            "write the shorter time first, as in 1s..5m",
+        ));
+    }
+    Ok(Backoff { first, most })
+}
+
+/// Exit codes of failures, with commas between them.
+pub fn exit_codes(text: &str) -> Result<Vec<i32>, Problem> {
+    let code = |word: &str| match word.trim().parse() {
+        Ok(code) if (1..=255).contains(&code) => Ok(code),
+        _ => Err(Problem::new(
+            format!("`{}` is no exit code of a failure", word.trim()),
+            "give numbers from 1 to 255",
+        )),
+    };
+    text.split(',').map(code).collect()
+}
+
+/// `warn` or `fail`.
+pub fn on_unfinished(text: &str) -> Result<OnUnfinished, Problem> {
+    word(text, &[("warn", OnUnfinished::Warn), ("fail", OnUnfinished::Fail)])
+}
+
+/// `auto`, `off`, `cpu` or `gcu`.
+pub fn compat(text: &str) -> Result<CompatChoice, Problem> {
+    word(
+        text,
+        &[
+            ("auto", CompatChoice::Auto),
+            ("off", CompatChoice::Off),
+            ("cpu", CompatChoice::Cpu),
+            ("gcu", CompatChoice::Gcu),
+        ],
+    )
+}
+
+/// Signals by which a machine is taken away, each once.
+pub fn stop_signals(text: &str) -> Result<Vec<i32>, Problem> {
+    // Whatever ends a job may; the usual ones are not among those that `signals` gives back.
+    let mut all = signals(text)?;
+    let usual = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
+    let named = |signal: &Signal| text.split(',').any(|name| name.trim() == signal.as_str());
+    all.extend(usual.iter().filter(|signal| named(signal)).map(|signal| *signal as i32));
+    Ok(all)
 }
 
 /// A port, 0 to 65535.

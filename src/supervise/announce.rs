@@ -70,6 +70,8 @@ mod tests {
             grace: Duration::from_secs(grace),
             hurried_grace: Duration::from_secs(5),
             reap_limit: Duration::from_secs(30),
+            restart: crate::supervise::event::RestartPolicy::default(),
+            preemption: None,
         };
         let line = |times, grace| asked(times, nix::libc::SIGINT, &policy(grace));
         assert!(line(1, 30).unwrap().contains("SIGINT: passed on to the ranks; they have 30s"));

@@ -20,7 +20,7 @@
 
 use std::time::Duration;
 
-use super::event::{Action, Event, Now, Outcome, Policy};
+use super::event::{Action, Assessment, Decision, Event, Now, Outcome, Policy, ResumePoint};
 use crate::diagnose::exit::Exit;
 
 const SIGKILL: i32 = nix::libc::SIGKILL;
@@ -75,6 +75,12 @@ pub struct AttemptRecord {
     pub suspect: Option<u32>,
     /// By local rank.
     pub ranks: Vec<RankRecord>,
+    /// What it resumed from.
+    pub resume: Option<ResumePoint>,
+    /// What was found out about its failure, and decided.
+    pub decision: Option<(Assessment, Decision)>,
+    /// Why every rank's success was none.
+    pub unfinished: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +204,11 @@ impl Supervisor {
             Event::Suspend => actions.push(Action::Suspend),
             Event::Resume => actions.push(Action::Resume),
             Event::ChildGone => self.look(now, true, &mut actions),
+            Event::Prepared { .. }
+            | Event::Refused { .. }
+            | Event::Assessed { .. }
+            | Event::Verified { .. }
+            | Event::Saved { .. } => {}
             Event::Tick => {
                 self.tick(now, &mut actions);
                 self.look(now, false, &mut actions);
@@ -489,6 +500,6 @@ impl Supervisor {
 impl AttemptRecord {
     fn new(number: u32, began: Now, ranks: u32) -> Self {
         let ranks = vec![RankRecord::default(); ranks as usize];
-        Self { number, began, suspect: None, ranks }
+        Self { number, began, suspect: None, ranks, resume: None, decision: None, unfinished: None }
     }
 }

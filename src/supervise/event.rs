@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::diagnose::class::{Class, Remedy};
 use crate::diagnose::exit::Exit;
 
 /// Time since supervision began, whole microseconds, without the time the job was suspended.
@@ -28,6 +29,103 @@ pub struct Policy {
     /// After KILL, until a process counts as stuck.
     #[serde(with = "micros")]
     pub reap_limit: Duration,
+    /// What decides about a restart besides [`Policy::max_restarts`].
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// Requests to end by which the machine is taken away; `None` where every request is an
+    /// ordinary one.
+    #[serde(default)]
+    pub preemption: Option<PreemptionPolicy>,
+}
+
+/// What decides about a restart, besides how many there are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RestartPolicy {
+    /// Whether each attempt is prepared first ([`Action::Prepare`]): there is a checkpoint folder,
+    /// or preflight looks again.
+    pub prepares: bool,
+    /// Whether a failure is looked into ([`Action::Assess`]) before a restart is decided.
+    pub assesses: bool,
+    /// Whether a success is looked into ([`Action::Verify`]).
+    pub verifies: bool,
+    /// Whether restarts are counted since the last progress, and not since the start.
+    pub by_progress: bool,
+    /// Whether a success that is none is a failure.
+    pub unfinished_fails: bool,
+    /// The wait before the first restart without progress; it doubles from one to the next.
+    #[serde(with = "micros")]
+    pub backoff: Duration,
+    /// Where doubling ends.
+    #[serde(with = "micros")]
+    pub most_backoff: Duration,
+    /// How long an answer to `Prepare`, `Assess` and `Verify` may take before it is given up (S5).
+    #[serde(with = "micros")]
+    pub answer_limit: Duration,
+    /// Where the jitter of waits comes from: one seed, one row of waits.
+    pub seed: u64,
+}
+
+/// Requests to end by which the machine is taken away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreemptionPolicy {
+    /// The signals that say so.
+    pub signals: Vec<i32>,
+    /// How long the ranks have to save.
+    #[serde(with = "micros")]
+    pub grace: Duration,
+    /// When the scheduler ends everything by itself, less what nvlaunch needs then.
+    pub ends_at: Option<Now>,
+}
+
+/// A checkpoint that ranks resume from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumePoint {
+    /// Where it is, for people.
+    pub path: String,
+    /// What orders checkpoints of one job: the step, or the number of the save.
+    pub number: u64,
+    /// The step, where it is known.
+    pub step: Option<u64>,
+}
+
+/// What is known of a failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assessment {
+    /// What kind it is.
+    pub class: Class,
+    /// What follows from that here.
+    pub remedy: Remedy,
+    /// The same for failures that are the same; `None` where nothing can be said.
+    pub fingerprint: Option<String>,
+    /// The words it rests on, as the end of a sentence: `ModuleNotFoundError: No module named 'x'`.
+    pub why: String,
+    /// How far the job has come: the number of its newest whole checkpoint, or the step that the
+    /// script reported, whichever tells more; `None` where nothing is there.
+    pub progress: Option<u64>,
+    /// Whether progress can be known at all: there is a checkpoint folder, or the script reports
+    /// steps.
+    pub measures_progress: bool,
+}
+
+/// What was decided after a failure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// The job starts again.
+    Restart {
+        /// After this wait.
+        #[serde(with = "micros")]
+        after: Duration,
+        /// Restarts since the last progress (or since the start), this one included.
+        used: u32,
+        /// Why, in a clause.
+        why: String,
+    },
+    /// The failure is final.
+    Final {
+        /// Why, in a clause.
+        why: String,
+    },
 }
 
 /// Something that happened.
@@ -97,6 +195,31 @@ pub enum Event {
     Suspend,
     /// The job goes on; the time in between does not count.
     Resume,
+    /// Answer to [`Action::Prepare`].
+    Prepared {
+        /// What the ranks resume from; `None` is the beginning.
+        resume: Option<ResumePoint>,
+    },
+    /// The other answer to it: starting would be wrong.
+    Refused {
+        /// Why, in a clause.
+        why: String,
+    },
+    /// Answer to [`Action::Assess`].
+    Assessed {
+        /// What is known of the failure.
+        assessment: Assessment,
+    },
+    /// Answer to [`Action::Verify`].
+    Verified {
+        /// Why the job was not done, in a clause; `None` where nothing speaks against it.
+        unfinished: Option<String>,
+    },
+    /// A new whole checkpoint appeared after [`Action::WatchSaves`].
+    Saved {
+        /// Which.
+        point: ResumePoint,
+    },
     /// Time went by.
     Tick,
 }
@@ -110,6 +233,22 @@ pub enum Action {
         /// Number of the attempt, 0 for the first.
         attempt: u32,
     },
+    /// Find out what the next attempt resumes from, and whether it should start at all; answer with
+    /// `Prepared` or `Refused`.
+    Prepare {
+        /// Number of the attempt.
+        attempt: u32,
+    },
+    /// Look into the failure of this rank (of the whole job where it is a success that is none);
+    /// answer with `Assessed`.
+    Assess {
+        /// Local rank that failed first.
+        rank: Option<u32>,
+    },
+    /// Look whether the job was done; answer with `Verified`.
+    Verify,
+    /// Look from now on, until the attempt is closed, for a new whole checkpoint; tell with `Saved`.
+    WatchSaves,
     /// Start none of the ranks that were deferred.
     CancelSpawns,
     /// Send a signal to a living rank (to its group where the scope says so).
@@ -178,6 +317,23 @@ pub enum Outcome {
     Stopped {
         /// By this signal.
         signal: i32,
+    },
+    /// The machine is taken away: nvlaunch was asked to end by a signal that says so.
+    Preempted {
+        /// Which signal.
+        signal: i32,
+        /// The checkpoint that appeared after it, where one did.
+        saved: Option<ResumePoint>,
+    },
+    /// Every rank ended with 0, and the job was not done.
+    Unfinished {
+        /// Why that is known, in a clause.
+        why: String,
+    },
+    /// The first attempt was not started.
+    Refused {
+        /// Why, in a clause.
+        why: String,
     },
     /// A rank could not be started at all.
     CannotStart {

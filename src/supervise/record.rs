@@ -12,7 +12,7 @@ use super::core::Supervisor;
 use super::event::{Action, Event, Policy};
 
 /// Version of the format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The first line of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +107,8 @@ mod tests {
             grace: seconds(30),
             hurried_grace: seconds(5),
             reap_limit: seconds(30),
+            restart: crate::supervise::event::RestartPolicy::default(),
+            preemption: None,
         };
         let mut core = Supervisor::new(policy.clone());
         let header = Header {

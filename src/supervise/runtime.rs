@@ -393,6 +393,10 @@ impl Runtime<'_> {
     fn act(&mut self, action: Action, answers: &mut VecDeque<Event>) {
         match action {
             Action::SpawnAll { attempt } => self.spawn_all(attempt, answers),
+            Action::Prepare { .. }
+            | Action::Assess { .. }
+            | Action::Verify
+            | Action::WatchSaves => {}
             Action::CancelSpawns => self.warm.cancel_spawns(),
             Action::Signal { rank, signal } => {
                 let is_notice = !self.signals.is_end(signal) && signal != nix::libc::SIGTERM;

@@ -34,7 +34,7 @@ pub fn a_rank_that_cannot_be_killed_ends_the_run_as_stuck_and_is_named() {
     crate::harness::wait_until("frozen", SOON, || group.says("freezer.state", "FROZEN"));
     let began = Instant::now();
     job.signal(Signal::SIGTERM);
-    let end = job.end_within(2 * REAP_LIMIT).expect_code(75);
+    let end = job.end_within(2 * REAP_LIMIT).expect_code(74);
     let took = began.elapsed();
     // Nobody who reads its output waits longer than for nvlaunch itself.
     assert!((REAP_LIMIT..REAP_LIMIT + SLACK).contains(&took), "it took {took:?}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nvlaunch::diagnose::exit::Exit;
 use nvlaunch::supervise::core::Supervisor;
-use nvlaunch::supervise::event::{Action, Event, Outcome, Policy};
+use nvlaunch::supervise::event::{Action, Event, Outcome, Policy, RestartPolicy};
 
 const TERM: i32 = 15;
 const KILL: i32 = 9;
@@ -19,7 +19,15 @@ fn millis(n: u64) -> Duration {
 }
 
 fn policy(ranks: u32, max_restarts: u32) -> Policy {
-    Policy { ranks, max_restarts, grace: secs(30), hurried_grace: secs(5), reap_limit: secs(30) }
+    Policy {
+        ranks,
+        max_restarts,
+        grace: secs(30),
+        hurried_grace: secs(5),
+        reap_limit: secs(30),
+        restart: RestartPolicy::default(),
+        preemption: None,
+    }
 }
 
 /// A core whose ranks run.

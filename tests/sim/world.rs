@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nvlaunch::diagnose::exit::Exit;
 use nvlaunch::supervise::core::Supervisor;
-use nvlaunch::supervise::event::{Action, Event, Outcome, Policy};
+use nvlaunch::supervise::event::{Action, Event, Outcome, Policy, RestartPolicy};
 
 use crate::oracle::Oracle;
 
@@ -122,6 +122,8 @@ impl Scenario {
             grace: Duration::from_millis(100 + rng.below(900)),
             hurried_grace: Duration::from_millis(50),
             reap_limit: Duration::from_millis(300),
+            restart: RestartPolicy::default(),
+            preemption: None,
         };
         let horizon = 1 + rng.below(3000);
         let attempt = |rng: &mut Rng| (0..ranks).map(|_| Life::random(rng, horizon)).collect();

@@ -1,0 +1,1 @@
+//! What a file's own bytes prove of it. Nothing here executes anything, and everything is bounded.
