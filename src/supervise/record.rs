@@ -156,7 +156,7 @@ mod tests {
         let torn = format!("{}{{\"supervisor_lost\":{{}}}}\n{}", text, &text[..40]);
         assert_eq!(replay(&torn).unwrap().1.len(), 6);
         assert_eq!(replay("").unwrap_err(), RecordError::NoHeader);
-        let later = text.replacen("\"format\":1", "\"format\":9", 1);
+        let later = text.replacen("\"format\":2", "\"format\":9", 1);
         assert_eq!(replay(&later).unwrap_err(), RecordError::Format(9));
     }
 }
