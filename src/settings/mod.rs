@@ -98,7 +98,7 @@ pub fn resolve(args: &RunArgs, env: &Env, files: &Files) -> Result<LaunchSpec, S
         warm: warm(args, &layers)?,
         checkpoint,
         expect_step: checkpoint::expect_step(args, &layers)?,
-        restart: checkpoint::restart(args, &layers)?,
+        restart: checkpoint::restart(args, &layers, &files.values)?,
         preemption,
         compat: layers.value(args.compat.as_ref(), &keys::COMPAT)?.parse(values::compat)?,
         logs: logs(args, &layers)?,
