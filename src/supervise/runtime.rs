@@ -474,7 +474,10 @@ impl Runtime<'_> {
             let error_file = pipes.error_file.clone();
             self.error_files.push(error_file.clone());
             let run_dir = self.job.run_dir.clone();
-            Waiting { env: AttemptEnv { attempt, master_port, error_file, run_dir }, pipes }
+            Waiting {
+                env: AttemptEnv { attempt, master_port, error_file, run_dir, resume: None },
+                pipes,
+            }
         });
         let waiting: Vec<Waiting> = waiting.collect();
         if self.warm.is_for(attempt) {
