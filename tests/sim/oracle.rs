@@ -195,6 +195,12 @@ impl Oracle {
                 self.deferred = false;
             }
             Action::Survey => check(!self.deferred, "C8: over while ranks are still to come")?,
+            Action::Prepare { .. }
+            | Action::Assess { .. }
+            | Action::Verify
+            | Action::WatchSaves => {
+                return Err("asked for what the policy does not ask for".to_owned());
+            }
             Action::Suspend | Action::Resume => {}
         }
         Ok(())
@@ -273,6 +279,9 @@ impl Oracle {
             }
             _ if self.suspect.is_some() => false,
             Outcome::Completed => all_well,
+            Outcome::Preempted { .. } | Outcome::Unfinished { .. } | Outcome::Refused { .. } => {
+                false
+            }
             Outcome::Stopped { signal } => *signal == 2 && !self.asks.is_empty() && !all_well,
         };
         if right {

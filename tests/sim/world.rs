@@ -276,6 +276,9 @@ pub fn kind(outcome: &Outcome) -> &'static str {
         Outcome::Stopped { .. } => "stopped",
         Outcome::CannotStart { .. } => "cannot start",
         Outcome::Stuck { .. } => "stuck",
+        Outcome::Preempted { .. } => "preempted",
+        Outcome::Unfinished { .. } => "unfinished",
+        Outcome::Refused { .. } => "refused",
     }
 }
 
