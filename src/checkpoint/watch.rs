@@ -42,15 +42,25 @@ impl Progress {
         asked_at: SystemTime,
         now: SystemTime,
     ) -> Option<Point> {
-        let since = |point: &Point| point.modified.is_some_and(|at| at > asked_at && at <= now);
-        let first = self.first.get_or_insert_with(|| newest.clone());
-        let is_new = |point: &Point| point.is_newer_than(first.as_ref()) || since(point);
-        let new = newest.filter(is_new);
+        let new = self.new_one(newest, asked_at, now);
         if new.is_some() && new == self.candidate {
             return new;
         }
         self.candidate = new;
         None
+    }
+
+    /// The same where nobody writes any more: one look is enough.
+    pub fn new_one(
+        &mut self,
+        newest: Option<Point>,
+        asked_at: SystemTime,
+        now: SystemTime,
+    ) -> Option<Point> {
+        let since = |point: &Point| point.modified.is_some_and(|at| at > asked_at && at <= now);
+        let first = self.first.get_or_insert_with(|| newest.clone());
+        let is_new = |point: &Point| point.is_newer_than(first.as_ref()) || since(point);
+        newest.filter(is_new)
     }
 
     /// How long to wait after a look that took so long (O3).

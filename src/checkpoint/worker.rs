@@ -24,6 +24,8 @@ pub enum Task {
     Newest(Look),
     /// Say when a new one is there.
     Watch(Watch),
+    /// End the watch with one look more, now that nobody writes.
+    Last,
     /// Look at nothing.
     Rest,
 }
@@ -37,6 +39,8 @@ pub enum Answer {
     Newest(Result<Option<Point>, String>),
     /// To [`Task::Watch`].
     Saved(Point),
+    /// To [`Task::Last`]: what is new, if anything.
+    Last(Option<Point>),
 }
 
 /// The other end of the thread.
@@ -112,19 +116,22 @@ fn work(tasks: &Receiver<(u64, Task)>, answers: &Answers) {
                 answers.give(number, Answer::Newest(look.newest()));
                 tasks.recv().ok()
             }
+            Task::Last => {
+                answers.give(number, Answer::Last(None));
+                tasks.recv().ok()
+            }
             Task::Rest => tasks.recv().ok(),
-            Task::Watch(watch) => look_out(&watch, tasks, |point| {
-                answers.give(number, Answer::Saved(point));
-            }),
+            Task::Watch(watch) => look_out(number, &watch, tasks, answers),
         };
     }
 }
 
 /// Looks until something is new; the next task.
 fn look_out(
+    number: u64,
     watch: &Watch,
     tasks: &Receiver<(u64, Task)>,
-    found: impl FnOnce(Point),
+    answers: &Answers,
 ) -> Option<(u64, Task)> {
     let mut progress = Progress::default();
     loop {
@@ -133,10 +140,16 @@ fn look_out(
         if let Ok(newest) = watch.look.newest()
             && let Some(point) = progress.take(newest, watch.asked_at, SystemTime::now())
         {
-            found(point);
+            answers.give(number, Answer::Saved(point));
             return tasks.recv().ok();
         }
         match tasks.recv_timeout(progress.pause(began.elapsed())) {
+            Ok((number, Task::Last)) => {
+                let newest = watch.look.newest().ok().flatten();
+                let new = progress.new_one(newest, watch.asked_at, SystemTime::now());
+                answers.give(number, Answer::Last(new));
+                return tasks.recv().ok();
+            }
             Ok(task) => return Some(task),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return None,
