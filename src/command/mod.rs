@@ -9,6 +9,7 @@ mod in_file;
 mod out_file;
 mod output;
 mod plan;
+mod policy;
 mod preflight;
 mod profile;
 mod profile_init;

@@ -299,6 +299,11 @@ impl Runtime<'_> {
                 rank => self.look_at(u32::try_from(rank).expect("the data of a rank is its rank")),
             }
         }
+        if self.outcome.is_none()
+            && self.checkpoints.next_wake().is_some_and(|at| at <= self.clock.now())
+        {
+            self.checkpoint_turn();
+        }
         if self.core.next_wake().is_some_and(|at| at <= self.clock.now()) {
             self.feed(Event::Tick);
         }
@@ -432,7 +437,7 @@ impl Runtime<'_> {
         let attempt = Some(self.core.attempt()).filter(|attempt| attempt.decision.is_some());
         let Some(attempt) = attempt.or(last) else { return };
         if self.decided < Some(attempt.number) {
-            let line = announce::restart(attempt, &self.job.policy);
+            let line = announce::restart(attempt);
             self.decided = Some(attempt.number);
             self.say(line);
         }
@@ -524,7 +529,13 @@ impl Runtime<'_> {
             self.error_files.push(error_file.clone());
             let run_dir = self.job.run_dir.clone();
             Waiting {
-                env: AttemptEnv { attempt, master_port, error_file, run_dir, resume: None },
+                env: AttemptEnv {
+                    attempt,
+                    master_port,
+                    error_file,
+                    run_dir,
+                    resume: resume.clone(),
+                },
                 pipes,
             }
         });

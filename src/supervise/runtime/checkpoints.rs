@@ -39,7 +39,10 @@ const MAX_PROGRESS: usize = 64;
 #[derive(Debug)]
 enum Asked {
     Prepare,
-    Assess { attempt: u32, classified: Classified },
+    Assess {
+        attempt: u32,
+        classified: Classified,
+    },
     Verify,
     /// Saves are watched for; no answer is due.
     Watch,
@@ -209,7 +212,8 @@ impl Runtime<'_> {
         let now = match newest {
             Some(Ok(point)) => point,
             Some(Err(why)) => {
-                let line = format!("nvlaunch: note: whether the job was done is not known: {why}\n");
+                let line =
+                    format!("nvlaunch: note: whether the job was done is not known: {why}\n");
                 self.say(Some(line));
                 return Event::Verified { unfinished: None };
             }
@@ -260,8 +264,9 @@ impl Runtime<'_> {
                     if left.is_zero() {
                         break;
                     }
+                    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
                     let mut fds = [PollFd::new(worker.bell(), PollFlags::POLLIN)];
-                    let _ = poll(&mut fds, PollTimeout::try_from(left).unwrap_or_default());
+                    let _ = poll(&mut fds, timeout);
                 }
             }
         }
