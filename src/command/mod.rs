@@ -16,6 +16,7 @@ mod profile_init;
 mod profile_lint;
 mod profile_schema;
 mod replay;
+mod requeue;
 mod run;
 mod terminal;
 

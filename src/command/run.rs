@@ -11,7 +11,7 @@ use super::policy;
 use super::preflight::{self, Preflight};
 use super::profile;
 use super::terminal::Terminal;
-use super::{out_file, output};
+use super::{out_file, output, requeue};
 use crate::checkpoint::choose::Look;
 use crate::checkpoint::layout::Cx;
 use crate::checkpoint::scan::Request;
@@ -30,6 +30,7 @@ use crate::settings;
 use crate::settings::env::Env;
 use crate::settings::spec::{LaunchSpec, LogSpec};
 use crate::store::Limits;
+use crate::supervise::event::Outcome;
 use crate::supervise::mark::RunMark;
 use crate::supervise::meeting::Meeting;
 use crate::supervise::runtime::{self, Ended, Job, Recheck};
@@ -155,7 +156,8 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
         terminal.restore();
     }
     let run_dir = folder.path().filter(|_| folder.stays(&ended.outcome)).map(Path::to_owned);
-    let report = build_report(&plan, &ended, &oom, run_dir, losses, env, preflight.as_ref());
+    let seen = Seen { spec: &spec, plan: &plan, oom: &oom, preflight: preflight.as_ref(), env };
+    let mut report = build_report(&seen, &ended, run_dir, losses);
     // With one rank on a terminal its last lines stand right above.
     let repeat = console.direct_terminal.is_none();
     let text = text::render(&report, repeat);
@@ -163,13 +165,28 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
         output::eprint(&text);
     }
     folder.close(&ended.outcome);
-    if let Some(path) = &spec.json_report
-        && let Err(source) = write_report(path, &report)
-    {
+    write_report(&spec, &report);
+    if spec.preemption.requeue && matches!(ended.outcome, Outcome::Preempted { .. }) {
+        let requeue = requeue::requeue(env);
+        output::eprint(&format!("nvlaunch: {}\n", requeue.words));
+        report.requeue = Some(requeue);
+        write_report(&spec, &report);
+    }
+    Ok(report.exit_code)
+}
+
+/// Writes the report where it is asked for as JSON; says where it cannot be written.
+fn write_report(spec: &LaunchSpec, report: &Report) {
+    let Some(path) = &spec.json_report else { return };
+    let written = serde_json::to_vec_pretty(report).map_err(std::io::Error::from);
+    let written = written.and_then(|mut json| {
+        json.push(b'\n');
+        out_file::write(path, &json)
+    });
+    if let Err(source) = written {
         let error = RunError::Report { path: path.clone(), source };
         output::eprint(&crate::error::render(&error));
     }
-    Ok(report.exit_code)
 }
 
 /// Where checkpoints are looked for.
@@ -201,15 +218,22 @@ fn meeting(spec: &LaunchSpec, plan: &Plan) -> Result<Meeting, RunError> {
         .map_err(|source| RunError::Port { port: plan.master_port.unwrap_or(0), source })
 }
 
+/// What a report is made of besides the run that is over.
+struct Seen<'a> {
+    spec: &'a LaunchSpec,
+    plan: &'a Plan,
+    oom: &'a OomWatch,
+    preflight: Option<&'a Preflight>,
+    env: &'a Env,
+}
+
 fn build_report(
-    plan: &Plan,
+    seen: &Seen<'_>,
     ended: &Ended,
-    oom: &OomWatch,
     run_dir: Option<PathBuf>,
     losses: Losses,
-    env: &Env,
-    preflight: Option<&Preflight>,
 ) -> Report {
+    let Seen { spec, plan, oom, preflight, env } = *seen;
     let suspect = ended.core.attempt().suspect.map(|rank| rank as usize);
     let record = suspect.map(|rank| &ended.core.attempt().ranks[rank]);
     let exit = record.and_then(|record| record.ended).map(|(exit, _)| exit);
@@ -226,6 +250,7 @@ fn build_report(
             ranks: plan.ranks.iter().map(|rank| rank.rank).collect(),
             world_size: plan.world_size,
             program: program_words(plan),
+            max_restarts: spec.max_restarts,
             oom: oom_of(ended, suspect, oom),
             script_error: script_error.map(|(error, _): (ScriptError, _)| error),
             run_dir,
@@ -301,10 +326,4 @@ fn raise_open_files(ranks: usize) -> Option<u64> {
     }
     setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard).ok()?;
     Some(soft)
-}
-
-fn write_report(path: &Path, report: &Report) -> std::io::Result<()> {
-    let mut json = serde_json::to_vec_pretty(report)?;
-    json.push(b'\n');
-    out_file::write(path, &json)
 }
