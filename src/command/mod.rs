@@ -9,12 +9,14 @@ mod in_file;
 mod out_file;
 mod output;
 mod plan;
+mod policy;
 mod preflight;
 mod profile;
 mod profile_init;
 mod profile_lint;
 mod profile_schema;
 mod replay;
+mod requeue;
 mod run;
 mod terminal;
 
