@@ -11,6 +11,7 @@
 pub mod checkpoint;
 pub mod cli;
 pub mod command;
+pub mod compat;
 pub mod diagnose;
 pub mod env_vars;
 pub mod error;

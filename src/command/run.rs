@@ -16,6 +16,7 @@ use crate::checkpoint::choose::Look;
 use crate::checkpoint::layout::Cx;
 use crate::checkpoint::scan::Request;
 use crate::cli::{PlanOutput, RunArgs};
+use crate::compat;
 use crate::diagnose::error_file::{self, ScriptError};
 use crate::diagnose::exit::Exit;
 use crate::diagnose::oom::{Oom, OomWatch};
@@ -101,7 +102,7 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
         output::eprint(&(notes_text(&spec.notes) + &said.unwrap_or_default()));
         return Ok(exit_code::UNAVAILABLE);
     }
-    let plan = plan::decide(&spec, &facts, preflight.as_ref().map(|p| &p.judgement))?;
+    let mut plan = plan::decide(&spec, &facts, preflight.as_ref().map(|p| &p.judgement))?;
     if let Some(path) = &spec.json_report {
         let error = |source| RunError::Report { path: path.clone(), source };
         out_file::check(path).map_err(error)?;
@@ -112,6 +113,7 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     let open_files = raise_open_files(plan.ranks.len());
     let meeting = meeting(&spec, &plan)?;
     let folder = RunFolder::make(&spec.logs, &plan.run_id)?;
+    let _compat = compat::place(&mut plan, folder.path())?;
     let oom = OomWatch::begin(Path::new("/"));
     let console = console(&plan, &spec.logs);
     let mut logs = Logs::start(LogConfig {
