@@ -92,16 +92,61 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     if spec.dry_run {
         return super::plan::show(&spec, env, &PlanOutput::default());
     }
-    let facts = host::gather(Path::new("/"), env, &spec, Depth::Launch)?;
-    plan::check(&spec, &facts)?;
-    let preflight = preflight::before_launch(&spec, &facts, env)?;
-    let said = preflight.as_ref().and_then(|preflight| preflight.said(&spec));
-    if preflight.as_ref().is_some_and(|preflight| preflight.refuses(&spec)) {
+    let Launched::Ran(ran) = launch(&spec, env, |_, _, _| Ok(()))? else {
+        return Ok(exit_code::UNAVAILABLE);
+    };
+    let Ran { ended, report, folder, repeat } = *ran;
+    let text = text::render(&report, repeat);
+    if !text.is_empty() {
+        output::eprint(&text);
+    }
+    folder.close(&ended.outcome);
+    if let Some(path) = &spec.json_report
+        && let Err(source) = write_report(path, &report)
+    {
+        let error = RunError::Report { path: path.clone(), source };
+        output::eprint(&crate::error::render(&error));
+    }
+    Ok(report.exit_code)
+}
+
+/// What became of a launch.
+pub(super) enum Launched {
+    /// Preflight refused it, which was said.
+    Refused(report::Preflight),
+    /// It ran to its end, which was not said yet.
+    Ran(Box<Ran>),
+}
+
+/// A launch that ran to its end.
+pub(super) struct Ran {
+    /// How.
+    pub ended: Ended,
+    /// The same for the user.
+    pub report: Report,
+    /// Its run folder.
+    pub folder: RunFolder,
+    /// Whether the last lines of a rank stand elsewhere than on this terminal.
+    pub repeat: bool,
+}
+
+/// Launches what is wanted; `prepare` sees the plan, the machine and the run folder right
+/// before the first rank is started, and may change what the ranks run.
+pub(super) fn launch(
+    spec: &LaunchSpec,
+    env: &Env,
+    prepare: impl FnOnce(&mut Plan, &host::Facts, Option<&Path>) -> Result<(), BoxError>,
+) -> Result<Launched, BoxError> {
+    let facts = host::gather(Path::new("/"), env, spec, Depth::Launch)?;
+    plan::check(spec, &facts)?;
+    let preflight = preflight::before_launch(spec, &facts, env)?;
+    let said = preflight.as_ref().and_then(|preflight| preflight.said(spec));
+    if let Some(preflight) = preflight.as_ref().filter(|preflight| preflight.refuses(spec)) {
         // Which profile was chosen may be the reason.
         output::eprint(&(notes_text(&spec.notes) + &said.unwrap_or_default()));
-        return Ok(exit_code::UNAVAILABLE);
+        return Ok(Launched::Refused((&preflight.judgement).into()));
     }
-    let plan = plan::decide(&spec, &facts, preflight.as_ref().map(|p| &p.judgement))?;
+    let mut plan = plan::decide(spec, &facts, preflight.as_ref().map(|p| &p.judgement))?;
     if let Some(path) = &spec.json_report {
         let error = |source| RunError::Report { path: path.clone(), source };
         out_file::check(path).map_err(error)?;
@@ -110,7 +155,7 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     let signals = Signals::listen(&spec.extra_end_signals, at_start)
         .map_err(|source| RunError::System { source })?;
     let open_files = raise_open_files(plan.ranks.len());
-    let meeting = meeting(&spec, &plan)?;
+    let meeting = meeting(spec, &plan)?;
     let folder = RunFolder::make(&spec.logs, &plan.run_id)?;
     let oom = OomWatch::begin(Path::new("/"));
     let console = console(&plan, &spec.logs);
@@ -133,8 +178,9 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     if let RunFolder::Temporary { dir, has_logs: true } = &folder {
         logs.say(format!("nvlaunch: note: log files go to {}\n", dir.path().display()).as_bytes());
     }
+    prepare(&mut plan, &facts, folder.path())?;
     let job = Job {
-        spec: &spec,
+        spec,
         plan: &plan,
         policy: Policy {
             ranks: u32::try_from(plan.ranks.len()).expect("at most MAX_RANKS"),
@@ -161,18 +207,7 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     let report = build_report(&plan, &ended, &oom, run_dir, losses, env, preflight.as_ref());
     // With one rank on a terminal its last lines stand right above.
     let repeat = console.direct_terminal.is_none();
-    let text = text::render(&report, repeat);
-    if !text.is_empty() {
-        output::eprint(&text);
-    }
-    folder.close(&ended.outcome);
-    if let Some(path) = &spec.json_report
-        && let Err(source) = write_report(path, &report)
-    {
-        let error = RunError::Report { path: path.clone(), source };
-        output::eprint(&crate::error::render(&error));
-    }
-    Ok(report.exit_code)
+    Ok(Launched::Ran(Box::new(Ran { ended, report, folder, repeat })))
 }
 
 /// Notes as they are said, a line each.
@@ -280,7 +315,7 @@ fn console(plan: &Plan, logs: &LogSpec) -> ConsoleConfig {
     }
 }
 
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     nix::unistd::gethostname().map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
 

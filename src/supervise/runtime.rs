@@ -88,6 +88,13 @@ pub struct Asked {
     pub from: Option<(i32, String)>,
 }
 
+impl Asked {
+    fn is_by_nvlaunch(&self) -> bool {
+        let me = nix::unistd::getpid().as_raw();
+        self.from.as_ref().is_some_and(|(pid, _)| *pid == me)
+    }
+}
+
 /// A process that did not end, as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StuckRank {
@@ -300,8 +307,10 @@ impl Runtime<'_> {
                         let from = from.map(|pid| (pid, name(pid)));
                         self.asked.push(Asked { at: self.clock.now(), signal, from });
                         self.keep_who_is_missing(None);
-                        let line = announce::asked(self.asked.len(), signal, &self.job.policy);
-                        self.say(line);
+                        // What nvlaunch asks of itself, as at the end of a smoke test, is no news.
+                        if self.asked.last().is_none_or(|asked| !asked.is_by_nvlaunch()) {
+                            self.say(announce::asked(self.asked.len(), signal, &self.job.policy));
+                        }
                     }
                     self.feed(event);
                 }
