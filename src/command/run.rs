@@ -157,6 +157,7 @@ pub(super) fn launch(
     let open_files = raise_open_files(plan.ranks.len());
     let meeting = meeting(spec, &plan)?;
     let folder = RunFolder::make(&spec.logs, &plan.run_id)?;
+    prepare(&mut plan, &facts, folder.path())?;
     let oom = OomWatch::begin(Path::new("/"));
     let console = console(&plan, &spec.logs);
     let mut logs = Logs::start(LogConfig {
@@ -178,7 +179,6 @@ pub(super) fn launch(
     if let RunFolder::Temporary { dir, has_logs: true } = &folder {
         logs.say(format!("nvlaunch: note: log files go to {}\n", dir.path().display()).as_bytes());
     }
-    prepare(&mut plan, &facts, folder.path())?;
     let job = Job {
         spec,
         plan: &plan,

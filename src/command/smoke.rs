@@ -39,7 +39,7 @@ use crate::supervise::event::Outcome;
 /// `--timeout` where it is not given.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// What is left of the time when it is looked who hangs, at most.
-const LAST: Duration = Duration::from_millis(2500);
+const LAST: Duration = Duration::from_secs(2);
 /// How long ranks that hang have to end before they are killed, at most.
 const GRACE: Duration = Duration::from_secs(1);
 /// How much longer than nvlaunch PyTorch waits: nvlaunch is to say who is missing.
@@ -237,12 +237,14 @@ impl<'a> Test<'a> {
                 sizes,
                 patience: (timeout + PATIENCE).as_secs(),
             };
+            // No training follows.
+            plan.notes.retain(|note| !note.starts_with(env_vars::OMP_NUM_THREADS));
             give(plan, dir, &order).map_err(|source| SmokeError::Program { source })?;
             *address.borrow_mut() = of_address(self.spec, plan);
-            let last = LAST.min(timeout / 2);
+            let last = LAST.min(timeout / 4);
             let until = (began + timeout).checked_sub(last).unwrap_or(began);
-            let started = Watch::start(dir, plan.ranks.len(), until)
-                .map_err(|source| SmokeError::Watch { source })?;
+            let started =
+                Watch::start(dir, plan, until).map_err(|source| SmokeError::Watch { source })?;
             *watch.borrow_mut() = Some(started);
             Ok(())
         };
@@ -279,7 +281,7 @@ impl<'a> Test<'a> {
     fn judge(&mut self, ran: Ran, seen: Option<Seen>, address: Option<String>) -> (Judgement, u8) {
         let Ran { ended, report, folder, .. } = ran;
         let dir = folder.path().expect("a test has a run folder");
-        let is_late = seen.is_some();
+        let late = seen.as_ref().map(|seen| seen.at.saturating_duration_since(self.began));
         let mut looks = seen.map(|seen| seen.looks).unwrap_or_default();
         let ranks = (0u32..).zip(&ended.core.attempt().ranks).map(|(rank, record)| {
             let tail = ended.output.tails.get(rank as usize);
@@ -302,7 +304,7 @@ impl<'a> Test<'a> {
             address,
             hints: hints(&report),
         };
-        let how = how(&ended.outcome, &report, is_late.then_some(self.timeout));
+        let how = how(&ended.outcome, &report, late);
         self.about.preflight.clone_from(&report.preflight);
         let keeps = matches!(self.spec.logs.dir, LogDir::Kept(_));
         self.about.run_dir = keeps.then(|| dir.display().to_string());
@@ -323,7 +325,7 @@ impl<'a> Test<'a> {
     }
 }
 
-/// How it ended; `limit` is the time that was up, where it was.
+/// How it ended; `limit` is when it was looked who hangs, where time was up.
 fn how(outcome: &Outcome, report: &Report, limit: Option<Duration>) -> How {
     match (outcome, limit, &report.failure) {
         (Outcome::Completed, ..) => How::Completed,
@@ -438,7 +440,7 @@ fn module(package: &str) -> String {
 
 /// Writes the program into the run folder and makes the ranks run it.
 fn give(plan: &mut Plan, dir: &Path, order: &Order<'_>) -> std::io::Result<()> {
-    let script = dir.join("smoke.py");
+    let script = dir.join(smoke::SCRIPT);
     std::fs::write(&script, smoke::PROGRAM)?;
     let order = serde_json::to_string(order)?;
     for rank in &mut plan.ranks {

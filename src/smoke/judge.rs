@@ -314,11 +314,16 @@ fn failed(number: u32, words: &str, evidence: &Evidence) -> Cause {
             if matches!(rank.exit, Some(Exit::Code(_))) { "ended with" } else { "was ended by" };
         format!("rank {number}{pid} {verb} {words} {}", rank.track.place())
     };
+    let waiting = others(evidence, &[number]);
+    if !waiting.is_empty() {
+        let were = if waiting.len() == 1 { "was" } else { "were" };
+        lines.push(format!("{} {were} {}", named(&waiting), place_of(&waiting, evidence)));
+    }
+    lines.extend(wrong_before(evidence));
     if step == INIT {
         lines.extend(evidence.address.clone());
         lines.extend(evidence.account.iter().flat_map(|account| account.lines.clone()));
     }
-    let waiting = others(evidence, &[number]);
     Cause {
         what,
         step,
@@ -340,7 +345,9 @@ fn hung(limit: f64, evidence: &Evidence) -> Cause {
         let exit = first.exit.map_or(String::new(), |exit| exit.to_string());
         let place = first.track.place();
         let what = format!("{} ended with {exit} {place}", named(&numbers(&ended)));
-        return Cause { lines: said(first), ..hang(what, &ended, evidence) };
+        let mut cause = hang(what, &ended, evidence);
+        cause.lines.extend(said(first));
+        return cause;
     }
     let in_state = |states: &'static str| -> Vec<&Rank> {
         let is = |rank: &&Rank| rank.look.as_ref().is_some_and(|look| states.contains(look.state));
@@ -378,7 +385,14 @@ fn hung(limit: f64, evidence: &Evidence) -> Cause {
         count if count == ranks.len() && count > 1 => format!("all {count} ranks"),
         _ => named(&numbers(&blamed)),
     };
-    hang(format!("{who} {hangs} {place} after {after}"), &blamed, evidence)
+    let mut cause = hang(format!("{who} {hangs} {place} after {after}"), &blamed, evidence);
+    cause.hints.push("a machine that is only slow needs a longer --timeout".to_owned());
+    if let Some(address) = evidence.address.as_ref().filter(|_| cause.step == INIT) {
+        cause.what = format!("{address}; {}", cause.what);
+        // A longer wait helps nobody.
+        cause.hints.pop();
+    }
+    cause
 }
 
 /// The ranks that the others wait for; all where nothing tells them apart.
@@ -414,13 +428,11 @@ fn hang(what: String, blamed: &[&Rank], evidence: &Evidence) -> Cause {
     let waiting = others(evidence, &ranks);
     let mut lines = Vec::new();
     if !waiting.is_empty() {
-        let place = evidence.ranks.iter().find(|rank| rank.rank == waiting[0]);
-        let place = place.map_or(String::new(), |rank| rank.track.place());
         let wait = if waiting.len() == 1 { "waits" } else { "wait" };
-        lines.push(format!("{} {wait} {place}", named(&waiting)));
+        lines.push(format!("{} {wait} {}", named(&waiting), place_of(&waiting, evidence)));
     }
+    lines.extend(wrong_before(evidence));
     if step == INIT {
-        lines.extend(evidence.address.clone());
         lines.extend(evidence.account.iter().flat_map(|account| account.lines.clone()));
     }
     let mut stacks: Vec<Stack> = Vec::new();
@@ -432,6 +444,17 @@ fn hang(what: String, blamed: &[&Rank], evidence: &Evidence) -> Cause {
         }
     }
     Cause { what, step, ranks, waiting, lines, stacks, hints: evidence.hints.clone() }
+}
+
+/// Where the first of these ranks is.
+fn place_of(ranks: &[u32], evidence: &Evidence) -> String {
+    let rank = evidence.ranks.iter().find(|rank| ranks.first() == Some(&rank.rank));
+    rank.map_or(String::new(), |rank| rank.track.place())
+}
+
+/// That values were wrong before something worse happened.
+fn wrong_before(evidence: &Evidence) -> Option<String> {
+    Some(format!("before that {}", wrong(evidence)?.what))
 }
 
 /// The ranks besides these that had not ended.

@@ -25,6 +25,9 @@ use serde::Serialize;
 /// The program of the ranks.
 pub const PROGRAM: &str = include_str!("program.py");
 
+/// The name of its file.
+pub const SCRIPT: &str = "smoke.py";
+
 /// The steps of [`PROGRAM`], in its order.
 pub const STEPS: &[&str] = &[
     IMPORT,

@@ -227,11 +227,13 @@ class Rank:
 
     def bandwidth(self):
         """Time of all_reduce by size; the values of large messages are checked as well."""
+        first = None
         for size in self.sizes:
             wrong = self.measure(max(1, size // 4))
-            if wrong:
-                return "%d bytes: %s" % (size, wrong)
-        return None
+            # The other ranks measure on.
+            if wrong and not first:
+                first = "%d bytes: %s" % (size, wrong)
+        return first
 
     def measure(self, elements):
         torch, dist = self.torch, self.dist
@@ -239,21 +241,23 @@ class Rank:
         dist.barrier()
         seconds = self.timed(tensor, 1)
         expected = self.size * (self.size + 1) // 2
+        wrong = None
         is_wrong = tensor != expected
         if bool(is_wrong.any()):
             index = int(is_wrong.nonzero()[0])
             got = tensor[index].item()
-            return "index %d is %r and should be %r" % (index, got, expected)
+            wrong = "index %d is %r and should be %r" % (index, got, expected)
         # All ranks measure equally often. The slowest one's time is what counts.
         slowest = torch.tensor([seconds], device=self.device)
         dist.all_reduce(slowest, dist.ReduceOp.MAX)
+        dist.broadcast(slowest, 0)
         repeats = min(MOST_REPEATS, int(MEASURE_S / max(slowest.item(), 1e-9)))
         if repeats > 0:
             tensor.fill_(0)
             dist.barrier()
             seconds = self.timed(tensor, repeats)
         self.say(event="timing", bytes=4 * elements, seconds=seconds)
-        return None
+        return wrong
 
     def timed(self, tensor, repeats):
         self.wait()

@@ -5,6 +5,8 @@
 
 /// The most frames that are shown.
 const MOST_FRAMES: usize = 12;
+/// How a frame of the test's own program looks.
+const OWN: &str = "/smoke.py\"";
 
 /// The frames of the main thread, the innermost first, as `File "x.py", line 3 in main`.
 pub fn main_thread(text: &str) -> Vec<String> {
@@ -33,13 +35,29 @@ pub fn waits_in_torch(frames: &[String]) -> bool {
     frames.first().is_some_and(|frame| frame.contains("/torch/"))
 }
 
-/// As much as is shown: the innermost frames.
+/// As much as is shown: the innermost frames, down to the first of the test's own program, with
+/// short paths.
 pub fn shown(frames: &[String]) -> Vec<String> {
-    let mut shown: Vec<String> = frames.iter().take(MOST_FRAMES).cloned().collect();
+    let own = frames.iter().position(|frame| frame.contains(OWN));
+    let frames = &frames[..own.map_or(frames.len(), |own| own + 1)];
+    let mut shown: Vec<String> =
+        frames.iter().take(MOST_FRAMES).map(|frame| short(frame)).collect();
     if frames.len() > MOST_FRAMES {
         shown.push(format!("… {} more", frames.len() - MOST_FRAMES));
     }
     shown
+}
+
+/// `torch/distributed/rendezvous.py, line 215 in _create_c10d_store`
+fn short(frame: &str) -> String {
+    let Some((path, rest)) = frame.strip_prefix("File \"").and_then(|f| f.split_once('"')) else {
+        return frame.to_owned();
+    };
+    let package = ["/site-packages/", "/dist-packages/"];
+    let package = package.iter().find_map(|folder| Some(path.rsplit_once(folder)?.1));
+    let is_own = frame.contains(OWN);
+    let name = package.unwrap_or(if is_own { super::SCRIPT } else { path });
+    format!("{name}{rest}")
 }
 
 #[cfg(test)]
@@ -70,6 +88,15 @@ Current thread 0x00007f2 (most recent call first):
         for cut in [0, 40, DUMP.len() - 30, DUMP.len() - 1] {
             assert!(!is_whole(&DUMP[..cut]), "{cut}");
         }
+    }
+
+    #[test]
+    fn what_is_shown_ends_in_the_program() {
+        let shown = shown(&main_thread(&DUMP.replace("/site/", "/v/lib/site-packages/torch/")));
+        assert_eq!(
+            shown,
+            ["torch/sitecustomize.py, line 5 in sleepy", "smoke.py, line 120 in init"]
+        );
     }
 
     #[test]

@@ -70,7 +70,9 @@ fn times(judgement: &Judgement, text: &mut String) {
 }
 
 fn checks(judgement: &Judgement, text: &mut String) {
-    for check in &judgement.checks {
+    let (done, not_run): (Vec<_>, Vec<_>) =
+        judgement.checks.iter().partition(|check| check.status != Status::NotRun);
+    for check in done {
         let name = plain(&check.name);
         let line = match (check.status, check.seconds) {
             (Status::Passed, Some(seconds)) => {
@@ -78,14 +80,17 @@ fn checks(judgement: &Judgement, text: &mut String) {
             }
             (Status::Passed, None) => format!("  {name:<NAME$}ok"),
             (Status::Failed, _) => format!("  {name:<NAME$}FAILED"),
-            (Status::NotRun, _) => format!("  {name:<NAME$}not run"),
-            (Status::Skipped, _) => {
+            (Status::Skipped | Status::NotRun, _) => {
                 let why = plain(check.message.as_deref().unwrap_or_default());
                 format!("  {name:<NAME$}{:<9}{why}", "skipped")
             }
         };
         text.push_str(cut(&line, WIDTH).trim_end());
         text.push('\n');
+    }
+    if !not_run.is_empty() {
+        let more = counted(not_run.len() as u64, "more check", "more checks");
+        let _ = writeln!(text, "  {more:<NAME$}not run");
     }
     text.push('\n');
 }

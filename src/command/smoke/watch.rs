@@ -15,6 +15,7 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use crate::env_vars;
 use crate::host::process::{self, Dispositions, Process};
+use crate::plan::Plan;
 use crate::smoke::judge::Look;
 use crate::smoke::stack;
 
@@ -30,23 +31,25 @@ pub(super) struct Watch {
 }
 
 /// What it saw.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Seen {
+    /// When.
+    pub at: Instant,
     /// By rank; `None` where the rank was gone.
     pub looks: Vec<Option<Look>>,
 }
 
 impl Watch {
-    /// Looks at that many ranks when it is `until`; `dir` has their files.
-    pub(super) fn start(dir: &Path, ranks: usize, until: Instant) -> io::Result<Self> {
+    /// Looks at the ranks when it is `until`; `dir` has their files.
+    pub(super) fn start(dir: &Path, plan: &Plan, until: Instant) -> io::Result<Self> {
         let (over, is_over) = mpsc::channel::<()>();
-        let dir = dir.to_owned();
+        let (dir, run, ranks) = (dir.to_owned(), plan.launch_id.clone(), plan.ranks.len());
         let thread = std::thread::Builder::new().name("smoke".to_owned()).spawn(move || {
             let left = until.saturating_duration_since(Instant::now());
             if is_over.recv_timeout(left) != Err(RecvTimeoutError::Timeout) {
                 return None;
             }
-            let seen = look(&dir, ranks);
+            let seen = look(&dir, &run, ranks);
             // As somebody else would ask; the loop knows that it was nvlaunch itself.
             let _ = kill_process(getpid(), Signal::TERM);
             Some(seen)
@@ -61,9 +64,14 @@ impl Watch {
     }
 }
 
-fn look(dir: &Path, ranks: usize) -> Seen {
+fn look(dir: &Path, run: &str, ranks: usize) -> Seen {
+    let at = Instant::now();
     let mut found: Vec<Option<Process>> = vec![None; ranks];
     for pid in process::children(getpid().as_raw_nonzero().get()) {
+        let of_run = process::environment_variable(pid, env_vars::RUN_ID);
+        if of_run.is_none_or(|id| id != run) {
+            continue;
+        }
         let rank = process::environment_variable(pid, env_vars::RANK);
         let rank = rank.and_then(|rank| rank.to_str()?.parse::<usize>().ok());
         if let Some(place) = rank.and_then(|rank| found.get_mut(rank)) {
@@ -90,7 +98,7 @@ fn look(dir: &Path, ranks: usize) -> Seen {
             stack: stack::main_thread(&text(&file(rank))),
         })
     });
-    Seen { looks: looks.collect() }
+    Seen { at, looks: looks.collect() }
 }
 
 /// Asks a rank for its stack; whether an answer can come.
