@@ -23,6 +23,11 @@ fn folder(words: &[&str]) -> CheckpointSpec {
     spec(&[&["--checkpoint-dir", "/ckpt"], words].concat()).checkpoint.expect("there is a folder")
 }
 
+fn message_of(words: &[&str]) -> String {
+    let line = ["nvlaunch"].iter().chain(words).chain(&["t.py"]).map(OsString::from);
+    render(&cli::parse(line.collect(), &Env::default()).expect_err("the words are wrong"))
+}
+
 /// The option, a value that changes the launch, and the key.
 const OPTIONS: &[(&str, &str, &str)] = &[
     ("--checkpoint-dir", "/ckpt", "checkpoint.dir"),
@@ -62,7 +67,10 @@ fn every_value_knows_where_it_was_given() {
         assert_eq!(origin(&[], &[(&*pet, value)]).1, Origin::Default(key), "{key}");
     }
     for (flag, is_set) in [
-        ("--quarantine", (|spec: &LaunchSpec| spec.checkpoint.as_ref().unwrap().quarantine) as fn(&_) -> _),
+        (
+            "--quarantine",
+            (|spec: &LaunchSpec| spec.checkpoint.as_ref().unwrap().quarantine) as fn(&_) -> _,
+        ),
         ("--requeue", |spec: &LaunchSpec| spec.preemption.requeue),
     ] {
         assert!(is_set(&spec(&["--checkpoint-dir", "c", flag])), "{flag}");
@@ -84,10 +92,7 @@ fn without_a_word_nothing_is_looked_for() {
             unfinished: OnUnfinished::Warn,
         }
     );
-    assert_eq!(
-        plain.preemption,
-        PreemptionSpec { signals: vec![15], grace: None, requeue: false }
-    );
+    assert_eq!(plain.preemption, PreemptionSpec { signals: vec![15], grace: None, requeue: false });
     // An empty path is none.
     assert_eq!(spec(&["--checkpoint-dir", ""]).checkpoint, None);
     assert_eq!(spec(&["--checkpoint-dir", "none"]).checkpoint, None);
@@ -106,13 +111,24 @@ fn without_a_word_nothing_is_looked_for() {
 
 #[test]
 fn what_is_typed_is_understood() {
-    assert_eq!(folder(&["--checkpoint-layout", "megatron-legacy"]).layout, Some(Layout::MegatronLegacy));
+    assert_eq!(
+        folder(&["--checkpoint-layout", "megatron-legacy"]).layout,
+        Some(Layout::MegatronLegacy)
+    );
     assert_eq!(folder(&["--checkpoint-layout", "auto"]).layout, None);
     let pattern = folder(&["--checkpoint-pattern", "step_{step}.pt"]).pattern;
     assert_eq!(pattern.as_deref(), Some("step_{step}.pt"));
-    assert_eq!(folder(&["--resume-style", "hf"]).resume_args, ["--resume_from_checkpoint", "{path}"]);
+    assert_eq!(
+        folder(&["--resume-style", "hf"]).resume_args,
+        ["--resume_from_checkpoint", "{path}"]
+    );
     let own = folder(&["--resume-arg", "--resume '{path}' --at={step}"]).resume_args;
     assert_eq!(own, ["--resume", "{path}", "--at={step}"]);
+    // A word that looks like an option of ours is none here, and the next one is.
+    let own = folder(&["--resume-arg", "--resume={path}", "--quarantine"]);
+    assert_eq!((own.resume_args, own.quarantine), (vec!["--resume={path}".to_owned()], true));
+    let text = message_of(&["--resume-arg", "--quarantine"]);
+    assert!(text.contains("`--resume-arg` needs a value"), "{text}");
     let restart = |words: &[&str]| spec(words).restart;
     let times = |first, most| {
         let [first, most] = [first, most].map(Duration::from_secs);
@@ -121,12 +137,10 @@ fn what_is_typed_is_understood() {
     assert_eq!(restart(&["--restart-backoff", "1s..5m"]).backoff, times(1, 300));
     assert_eq!(restart(&["--restart-backoff", "10s"]).backoff, times(10, 10));
     assert_eq!(restart(&["--restart-backoff", "0s"]).backoff, times(0, 0));
-    assert_eq!(restart(&["--restart-backoff", "auto"]).backoff, None);
     assert_eq!(restart(&["--on-suspicious-success", "fail"]).unfinished, OnUnfinished::Fail);
     assert_eq!(spec(&["--expect-step", "10000"]).expect_step, Some(10_000));
-    assert_eq!(spec(&["--expect-step", "none"]).expect_step, None);
     let grace = |word| spec(&["--preemption-grace", word]).preemption.grace;
-    assert_eq!((grace("90s"), grace("auto")), (Some(Duration::from_secs(90)), None));
+    assert_eq!(grace("90s"), Some(Duration::from_secs(90)));
 }
 
 #[test]
