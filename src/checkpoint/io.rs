@@ -223,3 +223,11 @@ pub struct Opened {
     /// When it was made here, where the file system keeps that.
     pub created: Option<SystemTime>,
 }
+
+impl Opened {
+    /// What opening it told.
+    pub fn stat(&self) -> Stat {
+        let Self { size, modified, created, .. } = *self;
+        Stat { size, is_folder: false, modified, created }
+    }
+}
