@@ -1,7 +1,14 @@
 //! One adapter for each layout: where its checkpoints are, and what makes one whole.
 
+pub mod composer;
 pub mod dcp;
 mod dcp_index;
+pub mod deepspeed;
+#[cfg(test)]
+mod fixtures;
+pub mod megatron;
+pub mod nemo;
+mod tally;
 pub mod torchtitan;
 
 use std::path::Path;
@@ -55,16 +62,17 @@ pub struct Pointer {
 
 /// All of them, most particular first: with `auto` the first that finds something is the layout.
 pub static ADAPTERS: &[&dyn Adapter] = &[
-    // megatron
-    // megatron-legacy
-    // nemo
-    // deepspeed
+    // where all is legacy it says so; mixed folders are found by either
+    &megatron::MegatronLegacy,
+    &megatron::Megatron,
+    &nemo::Nemo,
+    &deepspeed::Deepspeed,
     &torchtitan::Torchtitan,
     // hf
     // accelerate
     // mmengine
     // lightning
-    // composer
+    &composer::Composer,
     &dcp::DcpAdapter,
     // files
     // export
