@@ -202,12 +202,7 @@ fn judge_optimizers(parts: &mut Parts, io: &mut Io) -> Result<bool, IoError> {
 }
 
 /// A1 and A2
-fn judge_neighbours(
-    parts: &mut Parts,
-    folder: &Path,
-    cx: &Cx,
-    io: &mut Io,
-) -> Result<(), IoError> {
+fn judge_neighbours(parts: &mut Parts, folder: &Path, cx: &Cx, io: &mut Io) -> Result<(), IoError> {
     let own = folder.file_name().and_then(|name| kind_of(name.to_str()?));
     let number_in = |name: &str| {
         let (kind, number) = kind_of(name)?;

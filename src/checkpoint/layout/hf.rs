@@ -94,11 +94,7 @@ impl Adapter for Hf {
 }
 
 /// H1
-fn judge_state(
-    parts: &mut Parts,
-    named: Option<u64>,
-    io: &mut Io,
-) -> Result<Option<u64>, IoError> {
+fn judge_state(parts: &mut Parts, named: Option<u64>, io: &mut Io) -> Result<Option<u64>, IoError> {
     let Some(State { global_step }) = parts.json(STATE, io)? else { return Ok(named) };
     if let Some(named) = named.filter(|named| *named != global_step) {
         parts.flaw(STATE, format!("is of step {global_step}, and the folder's name says {named}"));
@@ -168,12 +164,7 @@ fn judge_rest(parts: &mut Parts, needs_scheduler: bool, io: &mut Io) -> Result<(
     parts.json_if_there("adapter_config.json", io)
 }
 
-fn judge_random(
-    parts: &mut Parts,
-    folder: &Path,
-    cx: &Cx,
-    io: &mut Io,
-) -> Result<(), IoError> {
+fn judge_random(parts: &mut Parts, folder: &Path, cx: &Cx, io: &mut Io) -> Result<(), IoError> {
     let numbers = parts.numbers(RANDOM.0, RANDOM.1);
     for rank in &numbers {
         parts.torch(&format!("{}{rank}{}", RANDOM.0, RANDOM.1), io)?;

@@ -105,11 +105,7 @@ fn find_in(
 }
 
 /// L1
-fn folders_below(
-    folder: &Path,
-    entries: &[Entry],
-    io: &mut Io,
-) -> Result<Vec<PathBuf>, IoError> {
+fn folders_below(folder: &Path, entries: &[Entry], io: &mut Io) -> Result<Vec<PathBuf>, IoError> {
     let mut folders = Vec::new();
     if named(entries, true).any(|name| name == "checkpoints") {
         folders.push(folder.join("checkpoints"));
@@ -173,7 +169,7 @@ fn step_in(top: &Value) -> Option<u64> {
 
 /// L3
 fn is_weights(top: &Value, proof: &str) -> bool {
-    value::get(top, TRAINERS).is_some() && value::get(top, proof).is_none()
+    top.get(TRAINERS).is_some() && top.get(proof).is_none()
 }
 
 /// A sharded checkpoint.
@@ -183,9 +179,8 @@ fn judge_folder(found: &Found, cx: &Cx, io: &mut Io) -> Result<Judged, IoError> 
         super::inside::deepspeed_tag(&mut parts, &found.path, TAG, cx, io)?;
         return Ok(parts.finish(None, found.step));
     }
-    parts.dcp("", io)?;
     let file = parts.torch(META, io)?;
-    parts.not_older_than_dcp(META);
+    parts.dcp_before(META, io)?;
     let top = match &file {
         Some(file) => torch_file::load(&found.path.join(META), file, io)?,
         None => None,

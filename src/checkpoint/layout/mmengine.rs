@@ -63,10 +63,10 @@ impl Adapter for Mmengine {
         match torch_file::check(&found.path, io) {
             Ok(Ok(file)) => {
                 let top = torch_file::load(&found.path, &file, io)?;
-                let meta = top.as_ref().and_then(|top| value::get(top, "meta"));
-                let step = meta.and_then(|meta| value::number(meta, &["iter"])).or(found.step);
+                let meta = top.as_ref().and_then(|top| top.get("meta"));
+                let step = meta.and_then(|meta| value::number(&meta, &["iter"])).or(found.step);
                 let has_optimizer = top.as_ref().is_none_or(|top| {
-                    ["optimizer", "optim_wrapper"].iter().any(|key| value::get(top, key).is_some())
+                    ["optimizer", "optim_wrapper"].iter().any(|key| top.get(key).is_some())
                 });
                 let verdict = if has_optimizer {
                     Verdict::Whole

@@ -1,5 +1,15 @@
 //! One adapter for each layout: where its checkpoints are, and what makes one whole.
 
+pub mod accelerate;
+pub mod export;
+pub mod files;
+pub mod hf;
+mod inside;
+pub mod lightning;
+pub mod mmengine;
+mod parts;
+mod value;
+
 use std::path::Path;
 
 use super::io::{Entry, Io, IoError};
@@ -50,4 +60,11 @@ pub struct Pointer {
 }
 
 /// All of them, most particular first: with `auto` the first that finds something is the layout.
-pub static ADAPTERS: &[&dyn Adapter] = &[];
+pub static ADAPTERS: &[&dyn Adapter] = &[
+    &accelerate::Accelerate,
+    &hf::Hf,
+    &mmengine::Mmengine,
+    &lightning::Lightning,
+    &files::Files,
+    &export::Export,
+];

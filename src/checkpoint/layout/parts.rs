@@ -12,10 +12,10 @@ use std::time::SystemTime;
 use serde::de::IgnoredAny;
 
 use crate::checkpoint::io::{Entry, Io, IoError, Stat};
-use crate::checkpoint::read::{safetensors, torch_file};
+use crate::checkpoint::read::{safetensors, text, torch_file};
 use crate::checkpoint::{Flaw, Found, Judged, Layout, Verdict};
 
-use super::dcp::{self, Dcp};
+use super::inside::{self, Dcp};
 
 /// The most flaws of one candidate that are told.
 const MAX_FLAWS: usize = 8;
@@ -84,11 +84,6 @@ impl Parts {
         self.flaws.push(Flaw::new(file, what));
     }
 
-    /// Whether nothing was wrong until now.
-    pub fn is_clean(&self) -> bool {
-        self.flaws.is_empty()
-    }
-
     fn count(&mut self, name: &str, size: u64, modified: Option<SystemTime>) {
         self.bytes += size;
         self.files += 1;
@@ -155,9 +150,16 @@ impl Parts {
         let read = io.stat(&path).and_then(|stat| Ok((io.read(&path, MAX_JSON)?, stat)));
         let Some((bytes, stat)) = self.noted(name, read.map(Ok))? else { return Ok(None) };
         self.count(name, stat.size, stat.modified);
-        let parsed = serde_json::from_slice(&bytes).map_err(|error| {
-            if bytes.is_empty() { "is empty".to_owned() } else { format!("is no JSON: {error}") }
-        });
+        let parsed = match text::nothing_in(&bytes) {
+            Some(what) => Err(what.to_owned()),
+            None => serde_json::from_slice(&bytes).map_err(|error| {
+                if error.is_eof() {
+                    "was cut off".to_owned()
+                } else {
+                    format!("is damaged: {error}")
+                }
+            }),
+        };
         self.noted(name, Ok(parsed))
     }
 
@@ -219,16 +221,32 @@ impl Parts {
 
     /// Judges a folder below this one that `torch.distributed.checkpoint` wrote.
     pub fn dcp(&mut self, name: &str, io: &mut Io) -> Result<(), IoError> {
-        let judged = dcp::judge_folder(&self.folder.join(name), io);
+        let judged = inside::dcp(&self.folder.join(name), io);
         if let Some(judged) = self.noted(name, judged.map(Ok))? {
-            self.add(name, judged);
+            self.add(Some(name), judged);
         }
         Ok(())
     }
 
-    /// Takes over what was found in a folder below this one.
-    pub fn add(&mut self, name: &str, judged: Dcp) {
-        let below = |flaw: Flaw| Flaw::new(format!("{name}/{}", flaw.file), flaw.what);
+    /// Judges what `torch.distributed.checkpoint` wrote into this very folder; `marker` is written
+    /// after it.
+    pub fn dcp_before(&mut self, marker: &str, io: &mut Io) -> Result<(), IoError> {
+        let judged = inside::dcp(&self.folder, io)?;
+        if let Some((end, newest)) = self.times.get(marker).zip(judged.modified)
+            && newest > *end
+        {
+            self.flaw(marker, "is older than the shards: a save over an older one did not end");
+        }
+        self.add(None, judged);
+        Ok(())
+    }
+
+    /// Takes over what was found in a folder below this one, or in this one.
+    pub fn add(&mut self, name: Option<&str>, judged: Dcp) {
+        let below = |flaw: Flaw| match name {
+            Some(name) => Flaw::new(format!("{name}/{}", flaw.file), flaw.what),
+            None => flaw,
+        };
         self.flaws.extend(judged.flaws.into_iter().map(below));
         self.bytes += judged.bytes;
         self.files += judged.files;
@@ -301,12 +319,7 @@ impl Parts {
 }
 
 /// Whether neighbours have just as many ranks' files, and none has more.
-fn saved_by_fewer(
-    count: u64,
-    neighbours: &[BTreeSet<String>],
-    before: &str,
-    after: &str,
-) -> bool {
+fn saved_by_fewer(count: u64, neighbours: &[BTreeSet<String>], before: &str, after: &str) -> bool {
     let counts = neighbours.iter().map(|names| {
         names.iter().filter(|name| between(name, before, after).is_some()).count() as u64
     });

@@ -2,12 +2,19 @@
 
 use crate::checkpoint::read::pickle::Value;
 
-/// The value of a key of text.
-pub fn get<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
-    value.get(key)
+/// The first of these keys whose value is a number, not below zero.
+pub fn number(value: &Value, keys: &[&str]) -> Option<u64> {
+    keys.iter().find_map(|key| value.get(key)?.as_u64())
 }
 
-/// The first of these keys that has a number that is none below zero.
-pub fn number(value: &Value, keys: &[&str]) -> Option<u64> {
-    keys.iter().find_map(|key| get(value, key).and_then(Value::as_u64))
+/// Whether it is a dict of tensors and of nothing else.
+pub fn is_all_tensors(value: &Value) -> bool {
+    let is_tensor = |value: Value| {
+        let class = value.class();
+        class
+            .as_ref()
+            .and_then(Value::as_global)
+            .is_some_and(|(module, name)| module == "torch._utils" && name.starts_with("_rebuild_"))
+    };
+    value.items().next().is_some() && value.items().all(|(_, value)| is_tensor(value))
 }

@@ -85,8 +85,19 @@ impl<'a> Machine<'a> {
             b'S' | b'T' | b'U' | b'V' | b'X' | 0x8c | 0x8d | b'B' | b'C' | 0x8e | 0x96 => {
                 self.string(code)
             }
-            b']' | b'l' | b'a' | b'e' | b't' | 0x85..=0x87 | b'}' | b'd' | b's' | b'u' | 0x8f
-            | 0x90 | 0x91 => self.container(code),
+            b']'
+            | b'l'
+            | b'a'
+            | b'e'
+            | b't'
+            | 0x85..=0x87
+            | b'}'
+            | b'd'
+            | b's'
+            | b'u'
+            | 0x8f
+            | 0x90
+            | 0x91 => self.container(code),
             b'c' | 0x93 | b'R' | b'b' | b'i' | b'o' | 0x81 | 0x92 | b'P' | b'Q' => {
                 self.object(code)
             }
@@ -343,7 +354,8 @@ impl<'a> Machine<'a> {
         if from == self.stack.len() {
             return Ok(self.fixed[3]);
         }
-        let (start, len) = (self.small(self.arena.slots.len())?, self.small(self.stack.len() - from)?);
+        let (start, len) =
+            (self.small(self.arena.slots.len())?, self.small(self.stack.len() - from)?);
         self.charge(len as usize)?;
         self.arena.slots.extend(self.stack.drain(from..));
         self.node(Node::Tuple(Part { start, len }))

@@ -80,7 +80,9 @@ pub(crate) fn header_fits(text: &[u8], size: u64) -> Result<(), String> {
     let mut end = 0;
     for tensor in &tensors {
         if tensor.data_offsets[0] != end {
-            return Err(format!("has a damaged header: nothing is known of byte {end} of its data"));
+            return Err(format!(
+                "has a damaged header: nothing is known of byte {end} of its data"
+            ));
         }
         end = tensor.data_offsets[1];
     }
@@ -122,9 +124,8 @@ impl Described<'_> {
             // A type that is not known here is no damage.
             _ => None,
         };
-        let bits = bits.and_then(|bits| {
-            self.shape.iter().try_fold(bits, |all: u64, &n| all.checked_mul(n))
-        });
+        let bits = bits
+            .and_then(|bits| self.shape.iter().try_fold(bits, |all: u64, &n| all.checked_mul(n)));
         Tensor { data_offsets: self.data_offsets, bytes: bits.map(|bits| bits / 8) }
     }
 }
@@ -173,7 +174,11 @@ pub(crate) fn index_files(bytes: &[u8]) -> Result<Vec<String>, String> {
         return Err(what.to_owned());
     }
     let index: Index = serde_json::from_slice(bytes).map_err(|error| {
-        if error.is_data() { "names no files (`weight_map`)".to_owned() } else { json_error(&error) }
+        if error.is_data() {
+            "names no files (`weight_map`)".to_owned()
+        } else {
+            json_error(&error)
+        }
     })?;
     let Index { weight_map: Files(mut files) } = index;
     files.sort_unstable();

@@ -266,7 +266,9 @@ fn check_legacy(opened: &Opened, io: &mut Io) -> Result<Result<TorchFile, String
         Err(PickleError::Short) => {
             return Ok(Err("ends before its tensors: it was cut off".to_owned()));
         }
-        Err(PickleError::TooLarge | PickleError::Outside(_)) => return Ok(Err(unproven.to_owned())),
+        Err(PickleError::TooLarge | PickleError::Outside(_)) => {
+            return Ok(Err(unproven.to_owned()));
+        }
         Err(error) => return Ok(Err(format!("is damaged: its pickle {error}"))),
     };
     let Some((counts, end)) = legacy::storages(&pickles) else {
@@ -282,12 +284,7 @@ fn check_legacy(opened: &Opened, io: &mut Io) -> Result<Result<TorchFile, String
             return Ok(Err(format!("is damaged: no tensor begins at its byte {at}")));
         }
     }
-    Ok(Ok(TorchFile {
-        size: opened.size,
-        modified: opened.modified,
-        data: None,
-        is_legacy: true,
-    }))
+    Ok(Ok(TorchFile { size: opened.size, modified: opened.modified, data: None, is_legacy: true }))
 }
 
 /// What is pickled in a file that [`check`] found whole: its `data.pkl`, or the old form's object.
