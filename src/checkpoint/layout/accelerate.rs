@@ -229,3 +229,6 @@ fn judge_neighbours(parts: &mut Parts, folder: &Path, cx: &Cx, io: &mut Io) -> R
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

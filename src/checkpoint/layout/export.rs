@@ -57,3 +57,6 @@ impl Adapter for Export {
         Ok(parts.finish(Some("weights only: safetensors".to_owned()), None))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ pub const STEPS: &[&str] = &["step", "steps", "iter", "iters", "iteration", "it"
 /// Words before a number that counts epochs.
 pub const EPOCHS: &[&str] = &["epoch", "epochs", "ep"];
 /// Words before a number that counts one or the other.
-pub const OTHERS: &[&str] = &["", "ckpt", "checkpoint", "chkpt", "snapshot", "model", "state"];
+pub const OTHERS: &[&str] = &["", "ckpt", "checkpoint", "chkpt", "snapshot", "model"];
 /// Names without a number.
 pub const SINGLES: &[&str] = &["ckpt", "checkpoint", "snapshot", "latest", "last"];
 const ENDS: &[&str] = &[".pth.tar", ".pt.tar", ".pt", ".pth", ".bin", ".ckpt", ".tar"];
@@ -128,3 +128,6 @@ impl Adapter for Files {
         Ok(judged_file(verdict, step, file.size, file.modified))
     }
 }
+
+#[cfg(test)]
+mod tests;

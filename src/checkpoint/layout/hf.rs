@@ -192,3 +192,6 @@ fn judge_random(parts: &mut Parts, folder: &Path, cx: &Cx, io: &mut Io) -> Resul
     parts.ranks(RANDOM, world, &neighbours);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

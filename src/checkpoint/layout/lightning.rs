@@ -190,3 +190,6 @@ fn judge_folder(found: &Found, cx: &Cx, io: &mut Io) -> Result<Judged, IoError> 
     let export = is_weights.then(|| format!("weights only: no callbacks in {META}"));
     Ok(parts.finish(export, top.as_ref().and_then(step_in)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,3 +111,6 @@ fn judge_folder(found: &Found, cx: &Cx, io: &mut Io) -> Result<Judged, IoError> 
     parts.ranks(("rank", ".pth"), cx.world_size, &names);
     Ok(parts.finish(None, found.step))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@ mod inside;
 pub mod lightning;
 pub mod mmengine;
 mod parts;
+#[cfg(test)]
+mod samples;
 mod value;
 
 use std::path::Path;

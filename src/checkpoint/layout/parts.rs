@@ -318,11 +318,16 @@ impl Parts {
     }
 }
 
-/// Whether neighbours have just as many ranks' files, and none has more.
+/// Whether neighbours were saved by just as many ranks, and none by more.
 fn saved_by_fewer(count: u64, neighbours: &[BTreeSet<String>], before: &str, after: &str) -> bool {
-    let counts = neighbours.iter().map(|names| {
-        names.iter().filter(|name| between(name, before, after).is_some()).count() as u64
-    });
+    let ranks = |names: &BTreeSet<String>| {
+        names
+            .iter()
+            .filter_map(|name| between(name, before, after))
+            .max()
+            .map_or(0, |last| last + 1)
+    };
+    let counts = neighbours.iter().map(ranks);
     count > 0 && counts.max() == Some(count)
 }
 
@@ -452,3 +457,6 @@ pub fn index_of(shard: &str) -> String {
     let (stem, end) = shard.rsplit_once('.').unwrap_or((shard, ""));
     format!("{}.{end}.index.json", shard_start(stem).unwrap_or(stem))
 }
+
+#[cfg(test)]
+mod tests;
