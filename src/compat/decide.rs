@@ -366,7 +366,10 @@ impl Cx<'_> {
         let words = self.spec.args.iter().map(|word| word.to_string_lossy());
         // Behind the script, `-c` and `-m` everything is the script's own.
         let options = words.take_while(|word| {
-            word.starts_with('-') && word.len() > 1 && !word.starts_with("-c") && !word.starts_with("-m")
+            word.starts_with('-')
+                && word.len() > 1
+                && !word.starts_with("-c")
+                && !word.starts_with("-m")
         });
         let isolates = |letter: char| {
             matches!(letter, 'I' | 'E') || letter == 'S' && way == Way::Sitecustomize
@@ -414,3 +417,6 @@ pub fn backend(
         _ => chosen,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,7 +85,8 @@ pub fn place(plan: &mut Plan, run_dir: Option<&Path>) -> Result<Option<Placed>, 
         let path = path.to_owned();
         move |source| PlaceError::Make { path, source }
     };
-    let folder = std::path::absolute(made.map_err(error(&parent))?.keep()).map_err(error(&parent))?;
+    let folder =
+        std::path::absolute(made.map_err(error(&parent))?.keep()).map_err(error(&parent))?;
     let placed = Placed(folder);
     let folder = placed.0.as_path();
     write(layer, folder).map_err(error(folder))?;
@@ -143,6 +144,7 @@ fn orders(layer: &Layer) -> String {
         "backend": layer.backend,
         "is_asked": layer.is_backend_asked,
         "pieces": pieces,
+        "is_warned": !layer.warnings.is_empty(),
     })
     .to_string()
 }

@@ -6,9 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::document::{
-    Action, ByRank, PlanDocument, PlannedCompat, PlannedRank, PlannedVariable,
-};
+use super::document::{Action, ByRank, PlanDocument, PlannedCompat, PlannedRank, PlannedVariable};
 use super::environment::{CONTRACT, DEFAULT, KEPT};
 use super::variable::Layer;
 use crate::compat::Way;
@@ -32,7 +30,11 @@ pub fn render(plan: &PlanDocument) -> String {
     }
     section(&mut text, "findings", findings(plan));
     section(&mut text, "ranks", ranks(plan));
-    section(&mut text, "what is changed in the ranks for scripts that insist on CUDA", changes(plan));
+    section(
+        &mut text,
+        "what is changed in the ranks for scripts that insist on CUDA",
+        changes(plan),
+    );
     section(&mut text, "settings that are not the defaults", settings(plan));
     let notes = plan.notes.iter().flat_map(|note| hang("  ", "    ", &plain(note)));
     section(&mut text, "notes", notes.collect());
@@ -140,9 +142,10 @@ fn compat_row(compat: &PlannedCompat) -> String {
 /// What the compatibility layer changes, and what it does not.
 fn changes(plan: &PlanDocument) -> Vec<String> {
     let Some(compat) = plan.compat.as_ref().filter(|compat| compat.on) else { return Vec::new() };
-    let lines = compat.changes.iter().flat_map(|change| {
-        hang("  ", "    ", &plain(&format!("{}: {}", change.what, change.why)))
-    });
+    let lines = compat
+        .changes
+        .iter()
+        .flat_map(|change| hang("  ", "    ", &plain(&format!("{}: {}", change.what, change.why))));
     let end = "only where torch.cuda.is_available() is false; calls of .cuda() and .to(\"cuda\") are \
                not changed";
     lines.chain(hang("  ", "    ", end)).collect()
