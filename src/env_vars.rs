@@ -55,6 +55,13 @@ variables! {
     Set RUN_DIR = "NVLAUNCH_RUN_DIR";
     /// The version of nvlaunch that started the rank.
     Set VERSION = "NVLAUNCH_VERSION";
+    /// The checkpoint that this attempt resumes from, an absolute path; not set where there is none.
+    Set RESUME_FROM = "NVLAUNCH_RESUME_FROM";
+    /// Its step, where that is known.
+    Set RESUME_STEP = "NVLAUNCH_RESUME_STEP";
+    /// A file where rank 0 may write the step that the job has reached, one number, as often as it
+    /// likes; not set without a run folder.
+    Set PROGRESS_FILE = "NVLAUNCH_PROGRESS_FILE";
     /// The backend, as `--backend`; each rank sees the one that was chosen, unless `--preflight off`.
     ReadAndSet BACKEND = "NVLAUNCH_BACKEND";
     /// The folder that preflight takes for `/`, as `--sysroot`.
@@ -70,8 +77,10 @@ variables! {
     /// The file that the probe loads in place of `libnvidia-ml.so.1`; for tests.
     Read NVML_LIB = "NVLAUNCH_NVML_LIB";
 
-    /// The id of the Slurm job, for the id of the run.
+    /// The id of the Slurm job, for the id of the run and for `--requeue`.
     Read SLURM_JOB_ID = "SLURM_JOB_ID";
+    /// When Slurm ends the job, in seconds since 1970: ranks have until then to save.
+    Read SLURM_JOB_END_TIME = "SLURM_JOB_END_TIME";
     /// The name of the Slurm cluster, to choose a profile.
     Read SLURM_CLUSTER_NAME = "SLURM_CLUSTER_NAME";
     /// The Slurm partition of the job, to choose a profile.
@@ -183,7 +192,18 @@ variables! {
 }
 
 /// The names that begin with `NVLAUNCH_` and are no option's.
-pub const OWN: &[&str] = &[RUN_ID, ATTEMPT, RUN_DIR, VERSION, LOG, NVML_LIB, COMPAT_TRANSFER];
+pub const OWN: &[&str] = &[
+    RUN_ID,
+    ATTEMPT,
+    RUN_DIR,
+    VERSION,
+    RESUME_FROM,
+    RESUME_STEP,
+    PROGRESS_FILE,
+    LOG,
+    NVML_LIB,
+    COMPAT_TRANSFER,
+];
 
 #[cfg(test)]
 mod tests {

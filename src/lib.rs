@@ -26,6 +26,7 @@ pub mod probe;
 pub mod profile;
 pub mod report;
 pub mod settings;
+pub mod smoke;
 pub mod store;
 pub mod supervise;
 pub mod warm;

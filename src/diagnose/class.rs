@@ -8,6 +8,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::error_file::ScriptError;
+use super::exit::Exit;
+use super::oom::Oom;
+
 /// A kind of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -90,4 +94,49 @@ impl Class {
             Self::Unknown => Remedy::SameAgain,
         }
     }
+}
+
+/// What is known of a failure.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// How the first rank to fail ended.
+    pub exit: Exit,
+    /// What its script wrote into the error file.
+    pub error: Option<&'a ScriptError>,
+    /// Its last lines, oldest first.
+    pub stdout: &'a [Vec<u8>],
+    /// The same of the other stream.
+    pub stderr: &'a [Vec<u8>],
+    /// What the kernel says of a kill for want of memory.
+    pub oom: Option<&'a Oom>,
+    /// Whether others waited for ranks that never came.
+    pub missing: bool,
+    /// `Some(false)`: the script reports its steps, and reported none in this attempt; `None`: not
+    /// known.
+    pub steps_done: Option<bool>,
+    /// Exit codes that no restart can mend.
+    pub final_codes: &'a [i32],
+}
+
+/// A failure with its class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Classified {
+    /// What kind it is.
+    pub class: Class,
+    /// The words it rests on, as the end of a sentence: `ModuleNotFoundError: No module named 'x'`.
+    /// One line, without secrets.
+    pub why: String,
+    /// The same for failures that are the same (H2); the step is not in it.
+    pub fingerprint: Option<String>,
+}
+
+/// What kind of failure it was.
+pub fn classify(evidence: &Evidence<'_>) -> Classified {
+    let class = match evidence.exit {
+        Exit::Code(0) => Class::Unfinished,
+        exit if evidence.final_codes.contains(&i32::from(exit.as_exit_code())) => Class::FinalCode,
+        _ if evidence.oom.is_some() => Class::Oom,
+        _ => Class::Unknown,
+    };
+    Classified { class, why: evidence.exit.to_string(), fingerprint: None }
 }

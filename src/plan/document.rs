@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::variable::{EnvChange, Layer, Variable};
 use super::{Plan, RankDevice, caller_env_to_remove, environment};
+use crate::checkpoint::Layout;
 use crate::compat::{self, Compat};
 use crate::diagnose::secrets::{fingerprint, redact_words, scrub, shown};
 use crate::env_vars;
@@ -26,7 +27,7 @@ use crate::preflight::{Judgement, Verdict};
 use crate::profile::keys;
 use crate::profile::layer::Used;
 use crate::settings::Origin;
-use crate::settings::spec::{LaunchSpec, LogDir};
+use crate::settings::spec::{CheckpointSpec, LaunchSpec, LogDir};
 
 /// Version of the document.
 pub const SCHEMA: u32 = 1;
@@ -54,6 +55,9 @@ pub struct PlanDocument {
     pub world_size: u32,
     /// The local rank that reads the standard input.
     pub stdin_rank: Option<u32>,
+    /// Where the job saves; `null` where it does not say so.
+    #[serde(default)]
+    pub checkpoint: Option<PlannedCheckpoint>,
     /// The ranks of this node, by local rank.
     pub ranks: Vec<PlannedRank>,
     /// Variables that are the same for every rank, the strongest layer first, by name.
@@ -140,6 +144,22 @@ pub struct Meeting {
     pub port: Option<u16>,
     /// Who serves the store: `nvlaunch` or `rank0`.
     pub store: String,
+}
+
+/// Where the job saves. What is there is looked at when it starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedCheckpoint {
+    /// The folder.
+    pub dir: String,
+    /// How checkpoints are laid out, or `auto`.
+    pub layout: String,
+    /// The name of files, with `{step}` in it.
+    pub pattern: Option<String>,
+    /// Words that end each rank's arguments where there is something to resume from, with `{path}`,
+    /// `{step}`, `{name}` and `{dir}` in them.
+    pub resume_args: Vec<String>,
+    /// Whether newer checkpoints that are not whole are renamed aside.
+    pub quarantine: bool,
 }
 
 /// One rank.
@@ -266,6 +286,7 @@ pub fn document(decided: Decided<'_>) -> PlanDocument {
         run_id: spec.run_id.as_deref().map(scrub),
         world_size: plan.world_size,
         stdin_rank: plan.stdin_rank,
+        checkpoint: spec.checkpoint.as_ref().map(checkpoint),
         ranks: plan.ranks.iter().map(rank).collect(),
         variables: variables(spec, facts, plan),
         rank_variables: by_rank(plan),
@@ -330,6 +351,16 @@ fn backend(spec: &LaunchSpec, plan: &Plan) -> Option<PlannedBackend> {
         origin: "preflight".to_owned(),
         evidence: evidence.collect(),
     })
+}
+
+fn checkpoint(spec: &CheckpointSpec) -> PlannedCheckpoint {
+    PlannedCheckpoint {
+        dir: scrub(&spec.dir.to_string_lossy()),
+        layout: spec.layout.map_or("auto", Layout::name).to_owned(),
+        pattern: spec.pattern.clone(),
+        resume_args: redact_words(&spec.resume_args),
+        quarantine: spec.quarantine,
+    }
 }
 
 fn rank(rank: &super::RankPlan) -> PlannedRank {
@@ -477,6 +508,17 @@ fn at_start(spec: &LaunchSpec, plan: &Plan) -> Vec<PlannedVariable> {
             _ => "a new temporary folder".to_owned(),
         };
         list.push(fresh(env_vars::RUN_DIR, &what, own, "the run folder"));
+        let what = "a file in the run folder";
+        let reason = "where rank 0 may write the step it has reached";
+        list.push(fresh(env_vars::PROGRESS_FILE, what, own, reason));
+    }
+    if let Some(checkpoint) = &spec.checkpoint {
+        let origin = environment::of_setting(spec, &keys::CHECKPOINT_DIR);
+        let origin = origin.unwrap_or_else(|| own.to_owned());
+        let dir = scrub(&checkpoint.dir.to_string_lossy());
+        let what = format!("the newest whole checkpoint in {dir}");
+        list.push(fresh(env_vars::RESUME_FROM, &what, &origin, "where to resume"));
+        list.push(fresh(env_vars::RESUME_STEP, "its step", &origin, "where to resume"));
     }
     list
 }

@@ -23,6 +23,20 @@ const VIRTUAL: &str = "--virtual-local-rank";
 /// The reason for what is not touched.
 pub(super) const KEPT: &str = "kept as it is";
 
+/// The file in the run folder where a script may write how far it is.
+pub const PROGRESS_NAME: &str = "progress";
+
+/// Where an attempt goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// The checkpoint, an absolute path.
+    pub path: PathBuf,
+    /// Its step, where that is known.
+    pub step: Option<u64>,
+    /// Words for the end of each rank's arguments.
+    pub args: Vec<OsString>,
+}
+
 /// What is known of an attempt only when it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptEnv {
@@ -34,6 +48,8 @@ pub struct AttemptEnv {
     pub error_file: Option<PathBuf>,
     /// The run folder.
     pub run_dir: Option<PathBuf>,
+    /// Where it goes on; `None` is the beginning.
+    pub resume: Option<Resume>,
 }
 
 /// Names that a run around this one may have left in the caller's environment, and that must not
@@ -62,6 +78,9 @@ pub fn caller_env_to_remove() -> &'static [&'static str] {
         env_vars::ATTEMPT,
         env_vars::RUN_DIR,
         env_vars::VERSION,
+        env_vars::RESUME_FROM,
+        env_vars::RESUME_STEP,
+        env_vars::PROGRESS_FILE,
         env_vars::BACKEND,
     ]
 }
@@ -326,7 +345,21 @@ impl Plan {
         }
         if let Some(folder) = &attempt.run_dir {
             env.push((env_vars::RUN_DIR.into(), folder.into()));
+            env.push((env_vars::PROGRESS_FILE.into(), folder.join(PROGRESS_NAME).into()));
+        }
+        if let Some(Resume { path, step, .. }) = &attempt.resume {
+            env.push((env_vars::RESUME_FROM.into(), path.into()));
+            if let Some(step) = step {
+                env.push((env_vars::RESUME_STEP.into(), step.to_string().into()));
+            }
         }
         env
+    }
+
+    /// The arguments of a rank in an attempt: its own, and where to resume.
+    pub fn rank_args(&self, local_rank: u32, attempt: &AttemptEnv) -> Vec<OsString> {
+        let of_rank = self.ranks.iter().find(|rank| rank.local_rank == local_rank);
+        let own = of_rank.into_iter().flat_map(|rank| &rank.args);
+        own.chain(attempt.resume.iter().flat_map(|resume| &resume.args)).cloned().collect()
     }
 }

@@ -31,7 +31,7 @@ use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-pub use environment::{AttemptEnv, caller_env_to_remove};
+pub use environment::{AttemptEnv, PROGRESS_NAME, Resume, caller_env_to_remove};
 pub use error::PlanError;
 pub use omp::OmpChoice;
 pub use placement::RankDevice;

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use super::document::{Action, ByRank, PlanDocument, PlannedCompat, PlannedRank, PlannedVariable};
+use super::document::{
+    Action, ByRank, PlanDocument, PlannedCheckpoint, PlannedCompat, PlannedRank, PlannedVariable,
+};
 use super::environment::{CONTRACT, DEFAULT, KEPT};
 use super::variable::Layer;
 use crate::compat::Way;
@@ -123,7 +125,32 @@ fn table(plan: &PlanDocument) -> Vec<(&'static str, String)> {
             None => "read by no rank".to_owned(),
         },
     ));
+    rows.extend(plan.checkpoint.iter().flat_map(checkpoint));
     rows
+}
+
+fn checkpoint(checkpoint: &PlannedCheckpoint) -> Vec<(&'static str, String)> {
+    let PlannedCheckpoint { dir, layout, pattern, resume_args, quarantine } = checkpoint;
+    let layout = match (&**layout, pattern) {
+        (_, Some(pattern)) => format!("files {pattern}"),
+        ("auto", None) => "of any layout".to_owned(),
+        (layout, None) => format!("of layout {layout}"),
+    };
+    let quarantine = if *quarantine { "; newer ones that are not are renamed aside" } else { "" };
+    let mut rows = vec![("checkpoints", format!("in {dir}, {layout}"))];
+    let words: Vec<String> = resume_args.iter().map(|word| shown_word(word)).collect();
+    let told = match words.len() {
+        0 => "NVLAUNCH_RESUME_FROM says which".to_owned(),
+        _ => format!("the arguments end with {}", words.join(" ")),
+    };
+    rows.push(("", format!("ranks resume from the newest whole one{quarantine}; {told}")));
+    rows
+}
+
+/// A word as a shell takes it, its places left readable.
+fn shown_word(word: &str) -> String {
+    let bare: String = word.chars().filter(|c| !"{}".contains(*c)).collect();
+    if quoted(&bare) == bare { word.to_owned() } else { quoted(word) }
 }
 
 fn compat_row(compat: &PlannedCompat) -> String {

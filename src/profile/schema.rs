@@ -85,7 +85,10 @@ fn of_key(key: &Key, defaults: &Layer) -> Value {
         Kind::Text => scalar(),
         Kind::Path => json!({"type": ["string", "number", "boolean"], "minLength": 1}),
         // A time has a unit, so that a number is none.
-        Kind::Time => json!({"type": "string", "pattern": pattern(&form)}),
+        Kind::Time if form.words.is_empty() => {
+            json!({"type": "string", "pattern": pattern(&form)})
+        }
+        Kind::Time => one(&Form { is_text: true, ..form }),
         Kind::Words(_) | Kind::Number { .. } | Kind::Form(_) => one(&form),
         Kind::List(_) => list(key, form),
     };
@@ -114,6 +117,7 @@ fn one(form: &Form) -> Value {
             "maximum": most,
             "pattern": texts,
         })),
+        (None, Some(texts)) if form.is_text => Some(json!({"type": "string", "pattern": texts})),
         (None, Some(texts)) => {
             Some(json!({"type": ["string", "number", "boolean"], "pattern": texts}))
         }

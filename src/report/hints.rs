@@ -61,6 +61,19 @@ pub fn hints(report: &Report) -> Vec<String> {
         Outcome::CannotStart { exec: false, reason, .. } if reason.contains("temporarily") => {
             say("a limit on processes was reached: see `ulimit -u` and the cgroup's pids.max");
         }
+        Outcome::Preempted { .. } if report.saved.is_some() => {
+            say("the same command again goes on from there");
+        }
+        Outcome::Preempted { .. } => say(
+            "no whole checkpoint appeared after the signal: a script that saves on it loses less, \
+             and --preemption-grace gives it more time",
+        ),
+        Outcome::Completed if report.suspicious.is_some() => {
+            say("--on-suspicious-success fail makes it a failure");
+        }
+        Outcome::Refused { why } if why.contains("checkpoint") => {
+            say("`nvlaunch checkpoint inspect DIR` shows what is there");
+        }
         Outcome::Stuck { .. } => say(
             "a process in state D waits inside the kernel, most often for a device driver or a \
              network file system: no signal ends it; see `dmesg`",

@@ -140,7 +140,7 @@ mod tests {
             ("OMP_NUM_THREADS", None, "did you mean `omp-threads` in `binding`?"),
             ("backend", Some("geometry"), "`backend` is no part of a section: it begins its line"),
             ("extends", Some("geometry"), "`extends` is no part of a section: it begins its line"),
-            ("zzz", Some("restart"), "there are max"),
+            ("zzz", Some("input"), "there are stdin"),
         ] {
             assert_eq!(hint(typed, within), expected, "{typed} in {within:?}");
         }
