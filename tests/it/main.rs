@@ -13,6 +13,7 @@ mod first_failure;
 mod generate;
 mod harness;
 mod hosts;
+mod inspect;
 mod launch;
 mod machine;
 mod missing;
