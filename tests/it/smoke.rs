@@ -330,10 +330,11 @@ fn what_was_typed_wrong_is_said_and_nothing_is_started() {
 #[test]
 fn a_profile_says_how_ranks_are_started_and_not_that_they_are_restarted() {
     let profile = "\
-supervision:
-  max-restarts: 5
+version: 1
 geometry:
   nproc: 1
+restart:
+  max: 5
 ";
     let job = smoke(&["--profile", "./own.yaml", "--json", "--sizes", "4", "--timeout", NO_LIMIT]);
     let end = job.file("own.yaml", profile).run_within(BOUND).expect_code(0);
@@ -350,6 +351,23 @@ fn its_program_is_a_script_for_any_launcher() {
     let job = Job::new().args(["--nproc", "2"]).script(&program);
     let end = job.run_within(BOUND).expect_code(0);
     assert_eq!(end.stdout.matches("\"event\": \"done\"").count(), 2, "{}", end.stdout);
+}
+
+const WORKFLOW: &str = include_str!("../../examples/ci/github-actions.yml");
+
+#[test]
+fn the_workflow_is_yaml_and_its_command_is_one_that_nvlaunch_takes() {
+    let workflow: serde_yaml::Value = serde_yaml::from_str(WORKFLOW).expect("YAML");
+    let steps = workflow["jobs"]["smoke"]["steps"].as_sequence().expect("steps");
+    for step in steps {
+        let kinds = ["uses", "run"].iter().filter(|kind| !step[**kind].is_null()).count();
+        assert_eq!(kinds, 1, "a step runs something or uses something: {step:?}");
+    }
+    let runs = steps.iter().filter_map(|step| step["run"].as_str());
+    let line = runs.into_iter().find(|run| run.starts_with("nvlaunch ")).expect("the command");
+    let words = line.split(' ').map(Into::into).collect();
+    let parsed = nvlaunch::cli::parse(words, &nvlaunch::settings::env::Env::default());
+    assert!(matches!(parsed, Ok(nvlaunch::cli::Invocation::Smoke(_))), "{parsed:?}");
 }
 
 const PROLOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/slurm/prolog.sh");

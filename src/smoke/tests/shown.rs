@@ -24,7 +24,7 @@ fn a_test_that_passed() {
     insta::assert_snapshot!(table::render(&judgement, &about(), Manner { bars: true }));
     let plain = table::render(&judgement, &about(), Manner::default());
     assert!(!plain.contains('█') && plain.is_ascii(), "{plain}");
-    assert_eq!(table::cause(&judgement, &about()), "");
+    assert_eq!(table::cause(&judgement, &about(), true), "");
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_test_that_failed() {
     known.ranks[1].look = look('S', "File \"/home/u/hook.py\", line 1 in sleepy");
     let judgement = judge(&LIMIT, &known);
     let text = table::render(&judgement, &about(), Manner::default());
-    insta::assert_snapshot!(text + "---\n" + &table::cause(&judgement, &about()));
+    insta::assert_snapshot!(text + "---\n" + &table::cause(&judgement, &about(), true));
     let xml = junit::render(&judgement, &about());
     insta::assert_snapshot!(xml.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
 }
@@ -46,7 +46,7 @@ fn no_line_is_wider_than_a_terminal_whatever_the_ranks_say() {
     let text = with_wrong(&whole(), "barrier", &words).replace("2.15.0", &long);
     let judgement = judge(&How::Completed, &evidence(&[&text, &whole()]));
     let text = table::render(&judgement, &about(), Manner { bars: true });
-    let text = text + &table::cause(&judgement, &about());
+    let text = text + &table::cause(&judgement, &about(), true);
     for line in text.lines() {
         assert!(line.chars().count() <= WIDTH, "{line}");
     }
