@@ -120,7 +120,9 @@ fn show(json: bool, judgement: &Judgement, about: &About, said: &Said) -> u8 {
         output::print(&table::render(judgement, about, table::Manner { bars }))
     };
     match said {
-        Said::Nothing => output::eprint(&table::cause(judgement, about)),
+        Said::Nothing => {
+            output::eprint(&table::cause(judgement, about, std::io::stderr().is_terminal()));
+        }
         Said::Preflight => {}
         Said::Error(text) => output::eprint(text),
     }

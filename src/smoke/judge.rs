@@ -382,6 +382,7 @@ fn hung(limit: f64, evidence: &Evidence) -> Cause {
     let place = blamed.first().map_or(String::new(), |rank| rank.track.place());
     let hangs = if blamed.len() == 1 { "hangs" } else { "hang" };
     let who = match blamed.len() {
+        2 if ranks.len() == 2 => "both ranks".to_owned(),
         count if count == ranks.len() && count > 1 => format!("all {count} ranks"),
         _ => named(&numbers(&blamed)),
     };

@@ -28,6 +28,7 @@ mod pty;
 mod secrets;
 mod shipped;
 mod signals;
+mod smoke;
 mod store;
 mod streams;
 mod stuck;
