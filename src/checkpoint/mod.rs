@@ -14,6 +14,7 @@
 //! - W4: weights alone are [`Verdict::Export`] and never a resume point.
 //! - W5: work is bounded: files and bytes looked at, depth, time ([`io::Io`]).
 
+pub mod fuzz;
 pub mod io;
 pub mod layout;
 pub mod read;
