@@ -43,7 +43,9 @@ pub fn program() -> Command {
             .arg(hint("script", ValueHint::FilePath))
             .arg(hint("args", ValueHint::AnyPath).num_args(0..).trailing_var_arg(true)),
         super::preflight::command().about("Whether this machine can train"),
+        super::smoke::command().about("Prove that this machine can train"),
         super::profile::command(),
+        super::checkpoint::command(),
         Command::new("explain")
             .about("What a finding means")
             .arg(list)

@@ -21,10 +21,17 @@ pub struct Form {
     pub numbers: Option<(u32, u32)>,
     /// A regular expression (ECMA 262, for the whole text) of texts that may besides these.
     pub pattern: Option<&'static str>,
+    /// Whether what YAML takes for a number, true or false fits no text of that pattern.
+    pub is_text: bool,
 }
 
 /// Numbers with units as [`humantime`] reads them: `30s`, `1h 30m`, `1.5min`.
-const TIME: &str = "([0-9]+(\\.[0-9]+)?\\s*(nanos|nsec|ns|usec|us|µs|millis|msec|ms|seconds|second|secs|sec|s|minutes|minute|mins|min|m|hours|hour|hrs|hr|h|days|day|d|weeks|week|wks|wk|w|months|month|M|years|year|yrs|yr|y)\\s*)+";
+macro_rules! time {
+    () => {
+        "([0-9]+(\\.[0-9]+)?\\s*(nanos|nsec|ns|usec|us|µs|millis|msec|ms|seconds|second|secs|sec|s|minutes|minute|mins|min|m|hours|hour|hrs|hr|h|days|day|d|weeks|week|wks|wk|w|months|month|M|years|year|yrs|yr|y)\\s*)+"
+    };
+}
+const TIME: &str = time!();
 
 impl Key {
     /// What its value looks like, the word for "not given" included.
@@ -81,19 +88,29 @@ fn said(form: &Form) -> String {
 pub fn checkpoint_pattern() -> Form {
     Form {
         says: "the name of a file with {step} in it".to_owned(),
-        pattern: Some("[^/{]*\\{step\\}[^/{]*"),
+        pattern: Some("[^/]*\\{step\\}[^/]*"),
+        is_text: true,
         ..Form::default()
     }
 }
 
 /// Arguments with places in them.
 pub fn resume_arg() -> Form {
-    Form { says: "arguments with {path} or the like in them".to_owned(), ..Form::default() }
+    Form {
+        says: "arguments with {path} or the like in them".to_owned(),
+        pattern: Some("[\\s\\S]*"),
+        ..Form::default()
+    }
 }
 
 /// A wait that doubles.
 pub fn backoff() -> Form {
-    Form { says: "two times, as in 1s..5m, or one".to_owned(), ..Form::default() }
+    Form {
+        says: "two times, as in 1s..5m, or one".to_owned(),
+        pattern: Some(concat!(time!(), "(\\.\\.\\s*", time!(), ")?")),
+        is_text: true,
+        ..Form::default()
+    }
 }
 
 /// An exit code of a failure.

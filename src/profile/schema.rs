@@ -17,6 +17,7 @@ use super::form::Form;
 use super::keys::{self, Key, Kind};
 use super::layer::Layer;
 use super::texts;
+use crate::diagnose::class::{Class, Remedy};
 use crate::plan::caller_env_to_remove;
 use crate::preflight::catalogue;
 use crate::settings::defaults;
@@ -52,6 +53,7 @@ pub fn schema() -> Value {
     }
     properties.insert("env".to_owned(), with_text("env", env()));
     properties["preflight"]["properties"]["severity"] = with_text("preflight.severity", severity());
+    properties["restart"]["properties"]["policy"] = with_text("restart.policy", policy());
     json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "nvlaunch launch profile",
@@ -85,7 +87,10 @@ fn of_key(key: &Key, defaults: &Layer) -> Value {
         Kind::Text => scalar(),
         Kind::Path => json!({"type": ["string", "number", "boolean"], "minLength": 1}),
         // A time has a unit, so that a number is none.
-        Kind::Time => json!({"type": "string", "pattern": pattern(&form)}),
+        Kind::Time if form.words.is_empty() => {
+            json!({"type": "string", "pattern": pattern(&form)})
+        }
+        Kind::Time => one(&Form { is_text: true, ..form }),
         Kind::Words(_) | Kind::Number { .. } | Kind::Form(_) => one(&form),
         Kind::List(_) => list(key, form),
     };
@@ -114,6 +119,7 @@ fn one(form: &Form) -> Value {
             "maximum": most,
             "pattern": texts,
         })),
+        (None, Some(texts)) if form.is_text => Some(json!({"type": "string", "pattern": texts})),
         (None, Some(texts)) => {
             Some(json!({"type": ["string", "number", "boolean"], "pattern": texts}))
         }
@@ -211,6 +217,15 @@ fn severity() -> Value {
     let words = json!({"enum": ["note", "warning", "error"]});
     let of = |entry: &catalogue::Entry| (entry.code.0.to_string(), with(entry.summary, &words));
     section_of(&catalogue::ALL.iter().map(of).collect())
+}
+
+fn policy() -> Value {
+    let words = json!({"enum": Remedy::ALL.map(Remedy::name)});
+    let of = |class: Class| {
+        let default = format!("{} By default {}.", class.text(), class.remedy().name());
+        (class.name().to_owned(), with(&default, &words))
+    };
+    section_of(&Class::ALL.into_iter().map(of).collect())
 }
 
 fn with(text: &str, schema: &Value) -> Value {

@@ -427,8 +427,8 @@ pub fn step(text: &str) -> Result<u64, Problem> {
 pub fn backoff(text: &str) -> Result<Backoff, Problem> {
     let (first, most) = text.split_once("..").unwrap_or((text, text));
     let time = |part: &str| {
-        let time = if part.trim() == "0" { Ok(Duration::ZERO) } else { time_with_unit(part) };
-        time.map_err(|problem| Problem { hint: Some("write 1s..5m, or 0s".to_owned()), ..problem })
+        time_with_unit(part)
+            .map_err(|problem| Problem { hint: Some("write 1s..5m, or 0s".to_owned()), ..problem })
     };
     let (first, most) = (time(first)?, time(most)?);
     if first > most {

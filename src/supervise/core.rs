@@ -17,10 +17,26 @@
 //! - C7: nothing happens after [`Action::Finish`].
 //! - C8: ranks that were deferred come while the attempt runs, or never: what ends the attempt
 //!   cancels them first.
+//! - C9: where attempts are prepared, each resumes from exactly what its own preparation found; one
+//!   that is refused, or whose preparation does not answer, is never started.
+//! - C10: a restart follows only a failure that was decided about ([`super::restart`]), nobody having
+//!   asked for an end, and only when its wait is over.
+//! - C11: an answer that nobody waits for any more changes nothing.
+//! - C12: a request that comes while no rank is there ends the run at once: as the failure it was
+//!   where no restart was decided yet, as a success where only the success was looked at, and as a
+//!   stop otherwise.
+//! - C13: a preemption leaves the ranks the time to save: KILL comes before its grace is over only
+//!   where a new whole checkpoint is there, or the user asked again.
+
+mod between;
+mod record;
 
 use std::time::Duration;
 
-use super::event::{Action, Assessment, Decision, Event, Now, Outcome, Policy, ResumePoint};
+use self::record::Life;
+pub use self::record::{AttemptRecord, RankRecord};
+use super::event::{Action, Event, Now, Policy, ResumePoint};
+use super::restart::Budget;
 use crate::diagnose::exit::Exit;
 
 const SIGKILL: i32 = nix::libc::SIGKILL;
@@ -29,63 +45,14 @@ const SIGTERM: i32 = nix::libc::SIGTERM;
 /// How often leftovers are counted while some are being waited for, besides when one ends.
 const SURVEY_EVERY: Duration = Duration::from_millis(20);
 
-/// What the core knows of one rank in the current attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RankRecord {
-    /// Process id, once started.
-    pub pid: Option<i32>,
-    /// When its process was there.
-    pub started_at: Option<Now>,
-    /// How and when it ended.
-    pub ended: Option<(Exit, Now)>,
-    /// The first signal it was sent to end it, and when.
-    pub told: Option<(i32, Now)>,
-    /// When its group was killed while it lived.
-    pub killed_at: Option<Now>,
-    life: Life,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Life {
-    #[default]
-    NotStarted,
-    Alive,
-    /// Ended, not reaped: its group is being ended.
-    Ending {
-        /// When the group gets KILL; `None` before anything was found in it.
-        kill_at: Option<Now>,
-        /// When the group is given up, after KILL.
-        give_up_at: Option<Now>,
-        /// When to look again.
-        look_at: Now,
-    },
-    /// It did not end after KILL.
-    GivenUp,
-    Reaped,
-}
-
-/// One attempt, as the report needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttemptRecord {
-    /// Its number, 0 for the first.
-    pub number: u32,
-    /// When it was started.
-    pub began: Now,
-    /// The rank that failed first, if one did.
-    pub suspect: Option<u32>,
-    /// By local rank.
-    pub ranks: Vec<RankRecord>,
-    /// What it resumed from.
-    pub resume: Option<ResumePoint>,
-    /// What was found out about its failure, and decided.
-    pub decision: Option<(Assessment, Decision)>,
-    /// Why every rank's success was none.
-    pub unfinished: Option<String>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Idle,
+    /// What this attempt resumes from is being found out.
+    Preparing {
+        number: u32,
+        give_up_at: Now,
+    },
     Running,
     /// The ranks were told to end.
     Draining {
@@ -102,7 +69,32 @@ enum Phase {
         look_at: Now,
         told: bool,
     },
+    /// The failure is being looked into.
+    Assessing {
+        give_up_at: Now,
+    },
+    /// The success is being looked into.
+    Verifying {
+        give_up_at: Now,
+    },
+    /// A restart was decided.
+    Waiting {
+        until: Now,
+    },
     Done,
+}
+
+impl Phase {
+    /// Whether no rank can be there, and no attempt is on.
+    fn is_between(self) -> bool {
+        matches!(
+            self,
+            Self::Preparing { .. }
+                | Self::Assessing { .. }
+                | Self::Verifying { .. }
+                | Self::Waiting { .. }
+        )
+    }
 }
 
 /// A request to end, and how often it was repeated.
@@ -123,12 +115,18 @@ pub struct Supervisor {
     cannot_start: Option<(u32, String, bool)>,
     /// Whether the ranks of the attempt are still to come.
     deferred: bool,
+    /// What earlier failures leave of the restarts.
+    budget: Budget,
+    /// Whether new checkpoints are watched for.
+    watches: bool,
+    /// The newest that appeared.
+    saved: Option<ResumePoint>,
 }
 
 impl Supervisor {
     /// A supervisor that has not begun.
     pub fn new(policy: Policy) -> Self {
-        let attempt = AttemptRecord::new(0, Now::ZERO, policy.ranks);
+        let attempt = AttemptRecord::new(0, Now::ZERO, policy.ranks, None);
         Self {
             policy,
             phase: Phase::Idle,
@@ -137,6 +135,9 @@ impl Supervisor {
             request: None,
             cannot_start: None,
             deferred: false,
+            budget: Budget::default(),
+            watches: false,
+            saved: None,
         }
     }
 
@@ -152,11 +153,15 @@ impl Supervisor {
 
     /// When [`Event::Tick`] is due; `None` while nothing is being waited for.
     pub fn next_wake(&self) -> Option<Now> {
-        let alive = self.attempt.ranks.iter().any(|rank| rank.life == Life::Alive);
+        let alive = self.attempt.has_alive();
         let phase = match self.phase {
             Phase::Draining { kill_at: at } | Phase::Killing { give_up_at: at } => {
                 alive.then_some(at)
             }
+            Phase::Preparing { give_up_at: at, .. }
+            | Phase::Assessing { give_up_at: at }
+            | Phase::Verifying { give_up_at: at }
+            | Phase::Waiting { until: at } => Some(at),
             Phase::Idle | Phase::Running | Phase::Done => None,
             Phase::Sweeping { kill_at, give_up_at, look_at, .. } => {
                 Some(give_up_at.unwrap_or(kill_at).min(look_at))
@@ -179,18 +184,18 @@ impl Supervisor {
         match event {
             Event::Start => {
                 if self.phase == Phase::Idle {
-                    self.launch(now, 0, &mut actions);
+                    self.prepare(now, 0, &mut actions);
                 }
             }
             Event::Deferred => self.deferred = self.phase == Phase::Running,
             Event::Spawned { rank, pid } => self.spawned(now, *rank, *pid),
             Event::SpawnFailed { rank, reason } => {
                 self.deferred = false;
-                self.cannot_start.get_or_insert((*rank, reason.clone(), false));
+                self.cannot_start(*rank, reason, false);
                 self.drain(now, SIGTERM, &mut actions);
             }
             Event::ExecFailed { rank, reason } => {
-                self.cannot_start.get_or_insert((*rank, reason.clone(), true));
+                self.cannot_start(*rank, reason, true);
             }
             Event::Exited { rank, exit } => self.exited(now, *rank, *exit, &mut actions),
             Event::Group { rank, left } => self.group(now, *rank, *left, &mut actions),
@@ -207,10 +212,11 @@ impl Supervisor {
             Event::Prepared { .. }
             | Event::Refused { .. }
             | Event::Assessed { .. }
-            | Event::Verified { .. }
-            | Event::Saved { .. } => {}
+            | Event::Verified { .. } => self.answered(now, event, &mut actions),
+            Event::Saved { point } => self.saved(now, point, &mut actions),
             Event::Tick => {
                 self.tick(now, &mut actions);
+                self.give_up_waiting(now, &mut actions);
                 self.look(now, false, &mut actions);
             }
         }
@@ -218,10 +224,11 @@ impl Supervisor {
         actions
     }
 
-    fn launch(&mut self, now: Now, number: u32, actions: &mut Vec<Action>) {
-        self.attempt = AttemptRecord::new(number, now, self.policy.ranks);
-        self.phase = Phase::Running;
-        actions.push(Action::SpawnAll { attempt: number });
+    fn cannot_start(&mut self, rank: u32, reason: &str, exec: bool) {
+        // Told while no attempt is on, it is about one that is over.
+        if !self.phase.is_between() {
+            self.cannot_start.get_or_insert((rank, reason.to_owned(), exec));
+        }
     }
 
     fn spawned(&mut self, now: Now, rank: u32, pid: i32) {
@@ -327,13 +334,49 @@ impl Supervisor {
             _ => self.hurry(now),
         }
         match self.phase {
+            Phase::Running if self.is_preemption(signal) => self.preempt(now, signal, actions),
             Phase::Idle | Phase::Running => self.drain(now, signal, actions),
             // The ranks were told to end already, because one failed; this comes as it came.
             Phase::Draining { .. } if first => self.tell_all(None, signal, actions),
-            _ => {}
+            _ => self.asked_between(actions),
         }
         self.tick(now, actions);
         self.look(now, false, actions);
+    }
+
+    /// Whether this signal says that the machine is taken away.
+    fn is_preemption(&self, signal: i32) -> bool {
+        self.policy.preemption.as_ref().is_some_and(|policy| policy.signals.contains(&signal))
+    }
+
+    /// The machine is taken away: the ranks get the time to save (C13).
+    fn preempt(&mut self, now: Now, signal: i32, actions: &mut Vec<Action>) {
+        let Some(policy) = &self.policy.preemption else { return };
+        let plain = now + policy.grace.max(self.policy.hurried_grace);
+        let kill_at = policy.ends_at.map_or(plain, |at| plain.min(at.max(now)));
+        if self.attempt.has_alive() {
+            // Before the ranks hear of it: what they save from then on counts.
+            self.watches = true;
+            actions.push(Action::WatchSaves);
+        }
+        self.drain_until(now, kill_at, signal, actions);
+    }
+
+    /// A new whole checkpoint appeared: what is left has nothing more to do.
+    fn saved(&mut self, now: Now, point: &ResumePoint, actions: &mut Vec<Action>) {
+        if !self.watches {
+            return;
+        }
+        let first = self.saved.is_none();
+        if self.saved.as_ref().is_none_or(|saved| saved.number <= point.number) {
+            self.saved = Some(point.clone());
+        }
+        if first && matches!(self.phase, Phase::Draining { .. }) {
+            self.hurry(now + self.policy.hurried_grace);
+            if self.request.is_some_and(|request| request.signal != SIGTERM) {
+                self.tell_all(Some(now), SIGTERM, actions);
+            }
+        }
     }
 
     /// No one gets longer than until `end`.
@@ -359,8 +402,11 @@ impl Supervisor {
 
     /// Tells every living rank to end; the grace begins.
     fn drain(&mut self, now: Now, signal: i32, actions: &mut Vec<Action>) {
+        self.drain_until(now, now + self.policy.grace, signal, actions);
+    }
+
+    fn drain_until(&mut self, now: Now, kill_at: Now, signal: i32, actions: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Idle | Phase::Running) {
-            let kill_at = now + self.policy.grace;
             self.phase = Phase::Draining { kill_at };
             // What clean ranks left behind has no longer than the ranks that still live.
             self.hurry(kill_at);
@@ -458,48 +504,5 @@ impl Supervisor {
     fn is_clean(&self) -> bool {
         self.cannot_start.is_none()
             && self.attempt.ranks.iter().all(|r| r.ended.is_none_or(|(exit, _)| exit.is_success()))
-    }
-
-    fn end_attempt(&mut self, now: Now, left: u32, actions: &mut Vec<Action>) {
-        actions.push(Action::CloseAttempt);
-        let given_up = |(rank, r): (u32, &RankRecord)| (r.life == Life::GivenUp).then_some(rank);
-        let stuck: Vec<u32> = (0u32..).zip(&self.attempt.ranks).filter_map(given_up).collect();
-        let outcome = if left > 0 || !stuck.is_empty() {
-            Outcome::Stuck { ranks: stuck, leftovers: left }
-        } else if let Some((rank, reason, exec)) = self.cannot_start.take() {
-            Outcome::CannotStart { rank, reason, exec }
-        } else if let Some(rank) = self.attempt.suspect {
-            let number = self.attempt.number;
-            if number < self.policy.max_restarts && self.request.is_none() {
-                self.past.push(self.attempt.clone());
-                self.launch(now, number + 1, actions); // C6
-                return;
-            }
-            let exit = self.attempt.ranks[rank as usize].ended.expect("a suspect has ended (C1)").0;
-            Outcome::Failed { rank, exit }
-        } else {
-            match self.request {
-                // The job was done before anybody asked: only leftovers were waited for.
-                Some(_) if self.is_complete() => Outcome::Completed,
-                Some(request) => Outcome::Stopped { signal: request.signal },
-                None => Outcome::Completed,
-            }
-        };
-        self.phase = Phase::Done;
-        actions.push(Action::Finish { outcome });
-    }
-
-    /// Whether every rank ended well without having been told to.
-    fn is_complete(&self) -> bool {
-        let well =
-            |r: &RankRecord| r.told.is_none() && r.ended.is_some_and(|(exit, _)| exit.is_success());
-        self.attempt.ranks.iter().all(well)
-    }
-}
-
-impl AttemptRecord {
-    fn new(number: u32, began: Now, ranks: u32) -> Self {
-        let ranks = vec![RankRecord::default(); ranks as usize];
-        Self { number, began, suspect: None, ranks, resume: None, decision: None, unfinished: None }
     }
 }

@@ -207,6 +207,8 @@ pub enum Event {
     },
     /// Answer to [`Action::Assess`].
     Assessed {
+        /// Which attempt's failure it is about: an answer may come when it is waited for no more.
+        attempt: u32,
         /// What is known of the failure.
         assessment: Assessment,
     },
@@ -351,6 +353,13 @@ pub enum Outcome {
         /// Other processes that are still there.
         leftovers: u32,
     },
+}
+
+impl Policy {
+    /// Whether an attempt can follow this one at all.
+    pub fn may_restart_after(&self, attempt: u32) -> bool {
+        if self.restart.by_progress { self.max_restarts > 0 } else { attempt < self.max_restarts }
+    }
 }
 
 mod micros {

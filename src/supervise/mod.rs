@@ -11,6 +11,7 @@ pub mod meeting;
 pub mod port;
 pub mod ranks;
 pub mod record;
+pub mod restart;
 pub mod roll_call;
 pub mod runtime;
 pub mod shim;

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::core::Supervisor;
 use super::event::{Action, Event, Policy};
 
-/// Version of the format.
+/// Version of the format. The first one knows less: a policy without what came later, and fewer
+/// events; it reads as it stands.
 pub const FORMAT: u32 = 2;
 
 /// The first line of a record.
@@ -57,7 +58,7 @@ pub enum RecordError {
     #[error("the first line is no header of a recorded run")]
     NoHeader,
     /// It was written by a later version.
-    #[error("the record has format {0}, this program reads format {FORMAT}")]
+    #[error("the record has format {0}, this program reads formats 1 to {FORMAT}")]
     Format(u32),
 }
 
@@ -82,7 +83,7 @@ pub fn replay(text: &str) -> Result<(Header, Vec<Replayed>), RecordError> {
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();
     let header: Header = serde_json::from_str(first).map_err(|_| RecordError::NoHeader)?;
-    if header.format != FORMAT {
+    if !(1..=FORMAT).contains(&header.format) {
         return Err(RecordError::Format(header.format));
     }
     let mut core = Supervisor::new(header.policy.clone());
@@ -156,7 +157,22 @@ mod tests {
         let torn = format!("{}{{\"supervisor_lost\":{{}}}}\n{}", text, &text[..40]);
         assert_eq!(replay(&torn).unwrap().1.len(), 6);
         assert_eq!(replay("").unwrap_err(), RecordError::NoHeader);
-        let later = text.replacen("\"format\":1", "\"format\":9", 1);
-        assert_eq!(replay(&later).unwrap_err(), RecordError::Format(9));
+        for other in [0, FORMAT + 1] {
+            let other_text = text.replacen("\"format\":2", &format!("\"format\":{other}"), 1);
+            assert_eq!(replay(&other_text).unwrap_err(), RecordError::Format(other));
+        }
+    }
+
+    #[test]
+    fn a_record_of_the_first_format_replays() {
+        let text = record();
+        let (header, rest) = text.split_once('\n').unwrap();
+        let mut header: serde_json::Value = serde_json::from_str(header).unwrap();
+        header["format"] = 1.into();
+        let policy = header["policy"].as_object_mut().unwrap();
+        assert!(policy.remove("restart").is_some() && policy.remove("preemption").is_some());
+        let (header, steps) = replay(&format!("{header}\n{rest}")).unwrap();
+        assert_eq!((header.format, steps.len()), (1, 6));
+        assert!(steps.iter().all(Replayed::agrees));
     }
 }

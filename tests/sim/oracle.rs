@@ -1,11 +1,17 @@
 //! What must hold, kept apart from how the core does it.
+//!
+//! Here stands what concerns the ranks of an attempt; `protocol` says what has to come between two.
+
+mod protocol;
 
 use std::time::Duration;
 
 use nvlaunch::diagnose::exit::Exit;
-use nvlaunch::supervise::event::{Action, Event, Outcome, Policy};
+use nvlaunch::supervise::core::AttemptRecord;
+use nvlaunch::supervise::event::{Action, Event, Outcome, Policy, ResumePoint};
 
-use crate::world::{KILL, TERM};
+use self::protocol::{Ended, Protocol};
+use crate::scenario::{KILL, TERM, USR1};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Life {
@@ -21,6 +27,8 @@ struct Rank {
     life: Life,
     /// When it was first told to end.
     told: Option<Duration>,
+    /// Whether it was told by TERM.
+    term: bool,
     killed: bool,
     /// When its group was first told, and whether it was killed.
     group_told: Option<Duration>,
@@ -32,11 +40,17 @@ struct Rank {
 #[derive(Debug)]
 pub struct Oracle {
     policy: Policy,
+    protocol: Protocol,
     ranks: Vec<Rank>,
     attempts: u32,
-    asks: Vec<Duration>,
+    /// Requests to end: when, and by which signal.
+    asks: Vec<(Duration, i32)>,
     /// First moment of this attempt at which its end was known to be due.
     due: Option<Duration>,
+    /// Whether a preemption is that end, and which checkpoint came after it, when.
+    preempts: bool,
+    watched: bool,
+    saved: Option<(Duration, ResumePoint)>,
     suspect: Option<(u32, Exit)>,
     cannot_start: bool,
     leftovers: Option<u32>,
@@ -45,6 +59,8 @@ pub struct Oracle {
     closed: bool,
     /// Ranks that were deferred are still to come.
     deferred: bool,
+    /// The event is a notice: it is passed on, nobody is told to end.
+    notice: bool,
     outcome: Option<Outcome>,
 }
 
@@ -52,11 +68,15 @@ impl Oracle {
     pub fn new(policy: Policy) -> Self {
         let ranks = vec![Rank::default(); policy.ranks as usize];
         Self {
+            protocol: Protocol::new(policy.clone()),
             policy,
             ranks,
             attempts: 0,
             asks: Vec::new(),
             due: None,
+            preempts: false,
+            watched: false,
+            saved: None,
             suspect: None,
             cannot_start: false,
             leftovers: None,
@@ -64,6 +84,7 @@ impl Oracle {
             leftovers_killed: false,
             closed: true,
             deferred: false,
+            notice: false,
             outcome: None,
         }
     }
@@ -72,7 +93,22 @@ impl Oracle {
         self.outcome.as_ref()
     }
 
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    pub fn marks(&self) -> Vec<(&'static str, bool)> {
+        let mut marks = self.protocol.marks();
+        marks.push(("saved after the request", self.saved.is_some()));
+        marks
+    }
+
     pub fn sees_event(&mut self, now: Duration, event: &Event) {
+        if self.outcome.is_some() {
+            return;
+        }
+        self.notice = matches!(event, Event::Passed { .. });
+        let closed = self.closed;
         match event {
             Event::Deferred => self.deferred = true,
             Event::Spawned { rank, .. } => {
@@ -94,59 +130,100 @@ impl Oracle {
             }
             Event::Group { rank, left } => self.ranks[*rank as usize].group_left = Some(*left),
             Event::Leftovers { left } => self.leftovers = Some(*left),
-            Event::Asked { .. } => {
-                self.asks.push(now);
-                self.due.get_or_insert(now);
+            Event::Asked { signal, .. } => {
+                let of_all = self.policy.preemption.as_ref();
+                let takes_away = of_all.is_some_and(|policy| policy.signals.contains(signal));
+                let runs = self.ranks.iter().any(|rank| rank.life != Life::None) || self.deferred;
+                let ended = |rank: &Rank| matches!(rank.life, Life::Reaped(_));
+                let sweeps = self.ranks.iter().all(ended);
+                self.preempts |= !closed && runs && !sweeps && self.due.is_none() && takes_away;
+                self.asks.push((now, *signal));
+                if !closed {
+                    self.due.get_or_insert(now);
+                }
+            }
+            Event::Saved { point } if self.watched && !closed => {
+                let newer = |saved: &(Duration, ResumePoint)| saved.1.number <= point.number;
+                match &mut self.saved {
+                    None => self.saved = Some((now, point.clone())),
+                    Some(saved) if newer(saved) => saved.1 = point.clone(),
+                    Some(_) => {}
+                }
             }
             _ => {}
         }
+        self.protocol.sees_event(now, event);
     }
 
-    /// Whether KILL may be sent to something that was told at `told`.
+    /// When KILL is due for what the end of this attempt concerns.
+    fn end_of_grace(&self) -> Option<Duration> {
+        let due = self.due?;
+        let mut end = due + self.policy.grace;
+        if let Some(policy) = self.policy.preemption.as_ref().filter(|_| self.preempts) {
+            end = due + policy.grace.max(self.policy.hurried_grace);
+            end = end.min(policy.ends_at.map_or(end, |at| at.max(due)));
+            if let Some((at, _)) = &self.saved {
+                end = end.min(*at + self.policy.hurried_grace);
+            }
+        }
+        if let Some((second, _)) = self.asks.get(1) {
+            end = end.min(*second + self.policy.hurried_grace);
+        }
+        Some(self.asks.get(2).map_or(end, |(third, _)| end.min(*third)))
+    }
+
+    /// Whether KILL may be sent to leftovers that were told at `told`.
     fn may_kill(&self, told: Option<Duration>, now: Duration) -> bool {
-        let hurried = self.asks.get(1).map(|&second| second + self.policy.hurried_grace);
+        let hurried = self.asks.get(1).map(|&(second, _)| second + self.policy.hurried_grace);
+        let before = |told: &Duration| self.due.is_none_or(|due| *told <= due);
         self.asks.len() >= 3
             || hurried.is_some_and(|at| now >= at)
-            || told.is_some_and(|told| now >= told + self.policy.grace)
-            || self.due.is_some_and(|due| now >= due + self.policy.grace)
+            || told.filter(before).is_some_and(|told| now >= told + self.policy.grace)
+            || self.end_of_grace().is_some_and(|end| now >= end)
     }
 
     pub fn sees_action(&mut self, now: Duration, action: &Action) -> Result<(), String> {
         let check = |ok: bool, rule: &str| if ok { Ok(()) } else { Err(rule.to_owned()) };
         check(self.outcome.is_none(), "C7: something after the end")?;
         self.check_time(now)?;
+        self.protocol.before_action(now);
         match action {
             Action::SpawnAll { attempt } => {
-                check(*attempt == self.attempts, "attempts are not counted up")?;
-                check(*attempt <= self.policy.max_restarts, "more restarts than allowed")?;
-                let gone = |rank: &Rank| matches!(rank.life, Life::Reaped(_) | Life::None);
-                check(self.ranks.iter().all(gone), "C6: a rank of the last attempt is left")?;
-                let first = *attempt == 0;
-                check(first || self.leftovers == Some(0), "C6: leftovers of the last attempt")?;
-                check(first || self.suspect.is_some(), "a restart without a failure")?;
-                check(self.asks.is_empty(), "a restart though the user asked to end")?;
-                check(!self.cannot_start, "a restart of what cannot start")?;
-                check(self.closed, "the last attempt was not closed")?;
+                self.check_nothing_is_left(*attempt)?;
+                self.protocol.sees_spawn(now)?;
                 self.attempts += 1;
+                let protocol = self.protocol.clone();
                 *self = Self {
                     attempts: self.attempts,
-                    asks: self.asks.clone(),
                     closed: false,
+                    protocol,
                     ..Self::new(self.policy.clone())
                 };
             }
-            Action::Signal { rank, signal } => {
-                let rank = &mut self.ranks[*rank as usize];
-                check(rank.life == Life::Alive, "C2: signal to a rank that is not alive")?;
-                if *signal != 10 {
-                    check(self.due.is_some(), "told to end without a cause")?;
-                    rank.told.get_or_insert(now);
-                }
+            Action::Prepare { attempt } => {
+                self.check_nothing_is_left(*attempt)?;
+                self.protocol.sees_prepare(now)?;
             }
+            Action::Assess { rank } => {
+                check(*rank == self.suspect.map(|(rank, _)| rank), "another failure assessed")?;
+                self.protocol.sees_assess(now)?;
+            }
+            Action::Verify => self.protocol.sees_verify(now)?,
+            Action::WatchSaves => {
+                let first = self.asks.len() == 1 && !self.watched;
+                check(self.preempts && first, "C13: watched without a preemption")?;
+                let untold = self.ranks.iter().all(|rank| rank.told.is_none());
+                check(untold, "C13: watched after the ranks were told")?;
+                self.watched = true;
+            }
+            Action::Signal { rank, signal } => self.sees_signal(now, *rank, *signal)?,
             Action::Kill { rank } => {
                 let told = self.ranks[*rank as usize].told;
                 check(told.is_some(), "C4: killed before it was told")?;
-                check(self.may_kill(told, now), "C4: killed within its grace")?;
+                check(
+                    self.end_of_grace().is_some_and(|end| now >= end),
+                    "C4: killed within its grace",
+                )?;
                 let rank = &mut self.ranks[*rank as usize];
                 check(rank.life == Life::Alive, "C2: KILL to a rank that is not alive")?;
                 rank.killed = true;
@@ -182,11 +259,14 @@ impl Oracle {
                 }
             }
             Action::CloseAttempt => {
-                check(!self.closed || self.attempts == 0, "an attempt closed twice")?;
+                check(!self.closed, "an attempt closed twice")?;
                 self.closed = true;
+                let ended = self.ended()?;
+                self.protocol.closed(ended);
             }
             Action::Finish { outcome } => {
                 check(self.closed, "an attempt was not closed")?;
+                self.protocol.sees_finish(outcome)?;
                 self.outcome = Some(outcome.clone());
             }
             Action::CancelSpawns => {
@@ -198,6 +278,58 @@ impl Oracle {
             Action::Suspend | Action::Resume => {}
         }
         Ok(())
+    }
+
+    fn sees_signal(&mut self, now: Duration, rank: u32, signal: i32) -> Result<(), String> {
+        let check = |ok: bool, rule: &str| if ok { Ok(()) } else { Err(rule.to_owned()) };
+        let asked = self.asks.first().map(|&(_, signal)| signal);
+        let failed = self.suspect.is_some() || self.cannot_start;
+        let own = asked.is_none() || failed || self.saved.is_some();
+        let right = asked == Some(signal) || signal == TERM && own;
+        let rank = &mut self.ranks[rank as usize];
+        check(rank.life == Life::Alive, "C2: signal to a rank that is not alive")?;
+        if self.notice {
+            return check(signal == USR1, "another notice");
+        }
+        check(self.due.is_some(), "told to end without a cause")?;
+        check(right, "told to end by another signal")?;
+        rank.told.get_or_insert(now);
+        rank.term |= signal == TERM;
+        Ok(())
+    }
+
+    /// C6, before the first attempt and between two.
+    fn check_nothing_is_left(&self, attempt: u32) -> Result<(), String> {
+        let check = |ok: bool, rule: &str| if ok { Ok(()) } else { Err(rule.to_owned()) };
+        check(attempt == self.attempts, "attempts are not counted up")?;
+        let gone = |rank: &Rank| matches!(rank.life, Life::Reaped(_) | Life::None);
+        check(self.ranks.iter().all(gone), "C6: a rank of the last attempt is left")?;
+        check(attempt == 0 || self.leftovers == Some(0), "C6: leftovers of the last attempt")?;
+        check(self.asks.is_empty(), "a restart though the user asked to end")?;
+        check(!self.cannot_start, "a restart of what cannot start")?;
+        check(self.closed, "the last attempt was not closed")
+    }
+
+    /// What must hold when a step is over.
+    pub fn sees_rest(&mut self, now: Duration, record: &AttemptRecord) -> Result<(), String> {
+        let alive = || self.ranks.iter().filter(|rank| rank.life == Life::Alive);
+        if self.due.is_some() && !self.closed {
+            if alive().any(|rank| rank.told.is_none()) {
+                return Err("a rank was not told that the end is due".to_owned());
+            }
+            if self.preempts && alive().next().is_some() && !self.watched {
+                return Err("C13: nobody watches what is saved".to_owned());
+            }
+            let killing = alive().any(|rank| rank.killed);
+            let saved = self.saved.as_ref().is_some_and(|(at, _)| *at == now);
+            if saved && !killing && alive().any(|rank| !rank.term) {
+                return Err("C13: all is saved and a rank was not told to end".to_owned());
+            }
+            if self.end_of_grace() < Some(now) && alive().any(|rank| !rank.killed) {
+                return Err("C4: a rank has longer than its grace".to_owned());
+            }
+        }
+        self.protocol.sees_rest(now, record)
     }
 
     fn sees_end_group(&mut self, now: Duration, rank: u32, signal: i32) -> Result<(), String> {
@@ -233,52 +365,42 @@ impl Oracle {
 
     /// C5: from the moment the end is due, everything is over in bounded time.
     fn check_time(&self, now: Duration) -> Result<(), String> {
-        let Some(due) = self.due else { return Ok(()) };
+        let Some(due) = self.due.filter(|_| !self.closed) else { return Ok(()) };
         // Ranks, then what they left: each a grace, a wait after KILL, and some counting.
-        let bound = 2 * (self.policy.grace + self.policy.reap_limit) + Duration::from_millis(200);
+        let saving = self.policy.preemption.as_ref().map(|p| p.grace).unwrap_or_default();
+        let grace = self.policy.grace.max(saving);
+        let bound = 2 * (grace + self.policy.reap_limit) + Duration::from_millis(200);
         if now > due + bound {
             return Err(format!("C5: due at {due:?}, still busy at {now:?}"));
         }
         Ok(())
     }
 
-    /// The outcome that follows from what was seen, computed another way than the core does.
-    pub fn judge_outcome(&self) -> Result<(), String> {
-        let outcome = self.outcome.as_ref().expect("the run is over");
-        let stuck: Vec<u32> = (0u32..)
-            .zip(&self.ranks)
-            .filter(|(_, rank)| rank.life == Life::Alive)
-            .map(|(number, _)| number)
-            .collect();
-        let left = self.leftovers.unwrap_or(0);
-        let all_well = self.ranks.iter().all(|rank| {
-            rank.told.is_none() && matches!(rank.life, Life::Reaped(exit) if exit.is_success())
-        });
-        let right = match outcome {
-            Outcome::Stuck { ranks, leftovers } => {
-                let killed = stuck.iter().all(|&rank| self.ranks[rank as usize].killed);
-                let tried = left == 0 || self.leftovers_killed;
-                *ranks == stuck
-                    && *leftovers == left
-                    && killed
-                    && tried
-                    && (left > 0 || !stuck.is_empty())
+    /// How the attempt ended, from what was seen.
+    fn ended(&self) -> Result<Ended, String> {
+        let alive = |(_, rank): &(u32, &Rank)| rank.life == Life::Alive;
+        let stuck = (0u32..).zip(&self.ranks).filter(alive);
+        let ranks: Vec<u32> = stuck.map(|(number, _)| number).collect();
+        let leftovers = self.leftovers.unwrap_or(0);
+        if leftovers > 0 || !ranks.is_empty() {
+            let killed = ranks.iter().all(|&rank| self.ranks[rank as usize].killed);
+            if !killed || leftovers > 0 && !self.leftovers_killed {
+                return Err("given up without KILL".to_owned());
             }
-            _ if left > 0 || !stuck.is_empty() => false,
-            Outcome::CannotStart { .. } => self.cannot_start,
-            _ if self.cannot_start => false,
-            Outcome::Failed { rank, exit } => {
-                let exhausted = self.attempts == self.policy.max_restarts + 1;
-                self.suspect == Some((*rank, *exit)) && (exhausted || !self.asks.is_empty())
-            }
-            _ if self.suspect.is_some() => false,
-            Outcome::Completed => all_well,
-            Outcome::Stopped { signal } => *signal == 2 && !self.asks.is_empty() && !all_well,
-        };
-        if right {
-            Ok(())
-        } else {
-            Err(format!("the outcome {outcome:?} does not follow: {self:?}"))
+            return Ok(Ended::Stuck { ranks, leftovers });
         }
+        if self.cannot_start {
+            return Ok(Ended::CannotStart);
+        }
+        if let Some((rank, exit)) = self.suspect {
+            return Ok(Ended::Failed { rank, exit });
+        }
+        let well = |rank: &Rank| {
+            rank.told.is_none() && matches!(rank.life, Life::Reaped(exit) if exit.is_success())
+        };
+        if self.ranks.iter().all(well) {
+            return Ok(Ended::Well);
+        }
+        Ok(Ended::Asked { saved: self.saved.as_ref().map(|(_, point)| point.clone()) })
     }
 }

@@ -5,146 +5,11 @@ use std::time::Duration;
 
 use nvlaunch::diagnose::exit::Exit;
 use nvlaunch::supervise::core::Supervisor;
-use nvlaunch::supervise::event::{Action, Event, Outcome, Policy, RestartPolicy};
+use nvlaunch::supervise::event::{Action, Event, Outcome};
 
 use crate::oracle::Oracle;
-
-pub const KILL: i32 = 9;
-pub const TERM: i32 = 15;
-
-/// Numbers from a seed (splitmix64).
-#[derive(Debug)]
-pub struct Rng(u64);
-
-impl Rng {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    fn millis(&mut self, bound: u64) -> Duration {
-        Duration::from_millis(self.below(bound))
-    }
-}
-
-/// How a process takes TERM and KILL.
-#[derive(Debug, Clone, Copy)]
-pub enum Ears {
-    /// Ends this long after TERM.
-    Listens(Duration),
-    /// Ignores everything but KILL.
-    Deaf,
-    /// Ends on nothing.
-    Wedged,
-}
-
-impl Ears {
-    fn random(rng: &mut Rng) -> Self {
-        match rng.below(12) {
-            0..=2 => Self::Deaf,
-            3 if rng.one_in(3) => Self::Wedged,
-            _ => Self::Listens(rng.millis(900)),
-        }
-    }
-}
-
-/// What a rank will do in one attempt.
-#[derive(Debug, Clone)]
-pub struct Life {
-    /// Ends by itself after this long, like this; `None`: runs until told.
-    pub ends: Option<(Duration, Exit)>,
-    pub ears: Ears,
-    /// How it ends when it listens.
-    pub told_exit: Exit,
-    /// What stays of its session when it ends.
-    pub group: Vec<Ears>,
-    /// What left its session.
-    pub daemons: Vec<Ears>,
-}
-
-impl Life {
-    fn random(rng: &mut Rng, horizon: u64) -> Self {
-        let exit = |rng: &mut Rng| match rng.below(4) {
-            0 | 1 => Exit::Code(0),
-            2 => Exit::Code(1 + i32::try_from(rng.below(9)).unwrap()),
-            _ => Exit::Signal(11),
-        };
-        let ends = (!rng.one_in(5)).then(|| {
-            let healthy = rng.below(5) > 1;
-            let exit = if healthy { Exit::Code(0) } else { exit(rng) };
-            (rng.millis(horizon), exit)
-        });
-        let some = |rng: &mut Rng| -> Vec<Ears> {
-            let count = if rng.one_in(4) { 1 + rng.below(2) } else { 0 };
-            (0..count).map(|_| Ears::random(rng)).collect()
-        };
-        let told_exit = if rng.one_in(2) { Exit::Signal(TERM) } else { exit(rng) };
-        Self { ends, ears: Ears::random(rng), told_exit, group: some(rng), daemons: some(rng) }
-    }
-}
-
-/// One run, decided in advance.
-#[derive(Debug, Clone)]
-pub struct Scenario {
-    pub policy: Policy,
-    /// By attempt, then rank.
-    pub lives: Vec<Vec<Life>>,
-    /// When nvlaunch is asked to end.
-    pub asks: Vec<Duration>,
-    /// Ticks nobody ordered.
-    pub spurious: Vec<Duration>,
-    /// Notices passed on.
-    pub notices: Vec<Duration>,
-    /// This rank cannot be started (`false`) or executed (`true`), in this attempt.
-    pub broken_start: Option<(usize, u32, bool)>,
-    /// How long the ranks of each attempt are deferred; `None` is not at all.
-    pub deferred: Vec<Option<Duration>>,
-}
-
-impl Scenario {
-    pub fn random(rng: &mut Rng) -> Self {
-        let ranks = 1 + u32::try_from(rng.below(4)).unwrap();
-        let max_restarts = u32::try_from(rng.below(4)).unwrap();
-        let policy = Policy {
-            ranks,
-            max_restarts,
-            grace: Duration::from_millis(100 + rng.below(900)),
-            hurried_grace: Duration::from_millis(50),
-            reap_limit: Duration::from_millis(300),
-            restart: RestartPolicy::default(),
-            preemption: None,
-        };
-        let horizon = 1 + rng.below(3000);
-        let attempt = |rng: &mut Rng| (0..ranks).map(|_| Life::random(rng, horizon)).collect();
-        let lives = (0..=max_restarts).map(|_| attempt(rng)).collect();
-        let times = |rng: &mut Rng, most: u64| -> Vec<Duration> {
-            let count = rng.below(most);
-            let mut times: Vec<_> = (0..count).map(|_| rng.millis(4000)).collect();
-            times.sort_unstable();
-            times
-        };
-        let asks = if rng.one_in(2) { times(rng, 6) } else { Vec::new() };
-        let broken_start = rng.one_in(12).then(|| {
-            let attempt = usize::try_from(rng.below(u64::from(max_restarts) + 1)).unwrap();
-            (attempt, u32::try_from(rng.below(u64::from(ranks))).unwrap(), rng.one_in(2))
-        });
-        let deferred =
-            (0..=max_restarts).map(|_| rng.one_in(3).then(|| rng.millis(2000))).collect();
-        let (spurious, notices) = (times(rng, 5), times(rng, 3));
-        Self { policy, lives, asks, spurious, notices, broken_start, deferred }
-    }
-}
+use crate::saves::Folder;
+use crate::scenario::{Ears, INT, KILL, Life, Scenario, TERM, USR1};
 
 /// A process that is no rank.
 #[derive(Debug, Clone)]
@@ -170,6 +35,7 @@ struct World<'a> {
     next_pid: i32,
     /// When the ranks of this attempt come.
     coming: Option<Duration>,
+    folder: Folder<'a>,
 }
 
 /// Things that happen in the world by themselves.
@@ -178,13 +44,26 @@ enum Happening {
     RankEnds(u32),
     RanksCome,
     StrayEnds(usize),
-    Asked,
+    Folder,
+    Asked(i32),
     Notice,
+    Purge,
+    Junk,
     Spurious,
 }
 
-/// Plays one run to its end; the kind of the outcome, or which invariant broke.
-pub fn play(scenario: &Scenario) -> Result<&'static str, String> {
+/// A run that was played to its end.
+#[derive(Debug)]
+pub struct Played {
+    /// The kind of its outcome.
+    pub kind: &'static str,
+    pub attempts: u32,
+    /// What happened in it.
+    pub marks: Vec<(&'static str, bool)>,
+}
+
+/// Plays one run to its end, or says which invariant broke.
+pub fn play(scenario: &Scenario) -> Result<Played, String> {
     let mut core = Supervisor::new(scenario.policy.clone());
     let mut oracle = Oracle::new(scenario.policy.clone());
     let mut world = World {
@@ -194,19 +73,22 @@ pub fn play(scenario: &Scenario) -> Result<&'static str, String> {
         strays: Vec::new(),
         next_pid: 100,
         coming: None,
+        folder: Folder::new(scenario),
     };
     let mut outside: BTreeSet<(Duration, Happening)> = BTreeSet::new();
-    outside.extend(scenario.asks.iter().map(|&at| (at, Happening::Asked)));
+    outside.extend(scenario.asks.iter().map(|&(at, signal)| (at, Happening::Asked(signal))));
     outside.extend(scenario.spurious.iter().map(|&at| (at, Happening::Spurious)));
     outside.extend(scenario.notices.iter().map(|&at| (at, Happening::Notice)));
+    outside.extend(scenario.purges.iter().map(|&at| (at, Happening::Purge)));
+    outside.extend(scenario.junk.iter().map(|&at| (at, Happening::Junk)));
 
     let mut now = Duration::ZERO;
     feed(&mut core, &mut oracle, &mut world, now, Event::Start)?;
     for _ in 0..10_000 {
         if let Some(outcome) = oracle.outcome() {
             late_events(&mut core, now, scenario.policy.ranks)?;
-            oracle.judge_outcome()?;
-            return Ok(kind(outcome));
+            let (attempts, marks) = (oracle.attempts(), oracle.marks());
+            return Ok(Played { kind: kind(outcome), attempts, marks });
         }
         let outer = outside.first().copied();
         let inner = world.next();
@@ -215,7 +97,7 @@ pub fn play(scenario: &Scenario) -> Result<&'static str, String> {
         let Some(at) = next.into_iter().flatten().min() else {
             if world.ranks.iter().any(|rank| rank.alive) {
                 // Healthy ranks that never end: somebody stops the job at last.
-                outside.insert((now + Duration::from_secs(5), Happening::Asked));
+                outside.insert((now + Duration::from_secs(5), Happening::Asked(INT)));
                 continue;
             }
             return Err("the core waits for nothing and is not done".to_owned());
@@ -225,7 +107,17 @@ pub fn play(scenario: &Scenario) -> Result<&'static str, String> {
             && at <= now
         {
             outside.remove(&(at, happening));
-            feed(&mut core, &mut oracle, &mut world, now, outside_event(happening))?;
+            let event = match happening {
+                Happening::Asked(signal) => Event::Asked { signal, from: None },
+                Happening::Notice => Event::Passed { signal: USR1 },
+                Happening::Junk => world.folder.junk(now),
+                Happening::Purge => {
+                    world.folder.purge();
+                    continue;
+                }
+                _ => Event::Tick,
+            };
+            feed(&mut core, &mut oracle, &mut world, now, event)?;
         } else if let Some((at, happening)) = inner
             && at <= now
         {
@@ -236,15 +128,7 @@ pub fn play(scenario: &Scenario) -> Result<&'static str, String> {
             feed(&mut core, &mut oracle, &mut world, now, Event::Tick)?;
         }
     }
-    Err(format!("the run has no end: {core:?} {world:?}"))
-}
-
-fn outside_event(happening: Happening) -> Event {
-    match happening {
-        Happening::Asked => Event::Asked { signal: 2, from: None },
-        Happening::Notice => Event::Passed { signal: 10 },
-        _ => Event::Tick,
-    }
+    Err(format!("the run has no end: {:?} {world:?}", core.attempt()))
 }
 
 /// C7: nothing wakes a core that is done.
@@ -276,6 +160,9 @@ pub fn kind(outcome: &Outcome) -> &'static str {
         Outcome::Stopped { .. } => "stopped",
         Outcome::CannotStart { .. } => "cannot start",
         Outcome::Stuck { .. } => "stuck",
+        Outcome::Preempted { .. } => "preempted",
+        Outcome::Unfinished { .. } => "unfinished",
+        Outcome::Refused { .. } => "refused",
     }
 }
 
@@ -290,17 +177,29 @@ fn feed(
     while let Some(event) = queue.pop_front() {
         oracle.sees_event(now, &event);
         let actions = core.step(now, &event);
+        let spawns = actions.iter().any(|action| matches!(action, Action::SpawnAll { .. }));
+        if spawns {
+            let resume = core.attempt().resume.as_ref().map(|point| point.number);
+            if world.scenario.policy.restart.prepares && resume != world.folder.newest() {
+                let newest = world.folder.newest();
+                return Err(format!("C9: resumes from {resume:?}, the newest is {newest:?}"));
+            }
+            world.folder.starts(now, core.attempt().number as usize, resume);
+        }
         for action in actions {
             oracle
                 .sees_action(now, &action)
                 .map_err(|broken| format!("at {now:?}: {event:?} led to {action:?}: {broken}"))?;
             world.act(&action, now, &mut queue);
         }
+        oracle
+            .sees_rest(now, core.attempt())
+            .map_err(|broken| format!("at {now:?}, after {event:?}: {broken}"))?;
     }
     Ok(())
 }
 
-impl World<'_> {
+impl<'a> World<'a> {
     fn next(&self) -> Option<(Duration, Happening)> {
         let ranks = (0u32..)
             .zip(&self.ranks)
@@ -312,7 +211,8 @@ impl World<'_> {
             .enumerate()
             .filter_map(|(index, stray)| Some((stray.ends_at?, Happening::StrayEnds(index))));
         let coming = self.coming.map(|at| (at, Happening::RanksCome));
-        ranks.chain(strays).chain(coming).min()
+        let folder = self.folder.next().map(|at| (at, Happening::Folder));
+        ranks.chain(strays).chain(coming).chain(folder).min()
     }
 
     fn happen(&mut self, happening: Happening, now: Duration) -> Vec<Event> {
@@ -323,11 +223,15 @@ impl World<'_> {
                 self.start_ranks(now, &mut events);
                 return events.into();
             }
+            Happening::Folder => {
+                let alive = self.ranks.iter().any(|rank| rank.alive);
+                return self.folder.happen(now, alive);
+            }
             Happening::RankEnds(rank) => {
                 let process = &mut self.ranks[rank as usize];
                 process.alive = false;
                 let exit = process.ends.expect("it ends").1;
-                let life = &self.scenario.lives[self.attempt][rank as usize];
+                let life = self.life(rank);
                 let stray = |ears: &Ears, session| Stray { ears: *ears, session, ends_at: None };
                 self.strays.extend(life.group.iter().map(|ears| stray(ears, Some(rank))));
                 self.strays.extend(life.daemons.iter().map(|ears| stray(ears, None)));
@@ -349,14 +253,17 @@ impl World<'_> {
     ) {
         match action {
             Action::SpawnAll { attempt } => self.spawn(*attempt as usize, now, answers),
-            Action::Signal { rank, signal } if *signal != 10 => {
-                let life = &self.scenario.lives[self.attempt][*rank as usize];
-                if let Ears::Listens(after) = life.ears {
+            Action::Signal { rank, signal } if *signal != USR1 => {
+                self.folder.told(now);
+                let life = self.life(*rank);
+                if let Ears::Listens(after) = life.ears
+                    && (!life.only_term || *signal == TERM)
+                {
                     self.end_rank(*rank, now + after, life.told_exit);
                 }
             }
             Action::Kill { rank } => {
-                let life = &self.scenario.lives[self.attempt][*rank as usize];
+                let life = self.life(*rank);
                 if !matches!(life.ears, Ears::Wedged) {
                     self.end_rank(*rank, now, Exit::Signal(KILL));
                 }
@@ -376,6 +283,13 @@ impl World<'_> {
             }
             _ => {}
         }
+        self.folder.act(action, now);
+    }
+
+    /// What this rank does in the attempt that runs.
+    fn life(&self, rank: u32) -> &'a Life {
+        let lives = &self.scenario.lives;
+        &lives[self.attempt % lives.len()][rank as usize]
     }
 
     fn spawn(
@@ -386,7 +300,7 @@ impl World<'_> {
     ) {
         self.attempt = attempt;
         self.ranks.fill(Process::default());
-        if let Some(after) = self.scenario.deferred[attempt] {
+        if let Some(after) = self.scenario.deferred[attempt % self.scenario.deferred.len()] {
             self.coming = Some(now + after);
             answers.push_back(Event::Deferred);
         } else {
@@ -404,7 +318,7 @@ impl World<'_> {
             }
             self.next_pid += 1;
             answers.push_back(Event::Spawned { rank, pid: self.next_pid });
-            let life = &self.scenario.lives[attempt][rank as usize];
+            let life = self.life(rank);
             let mut ends = life.ends.map(|(after, exit)| (now + after, exit));
             if broken.is_some() {
                 answers.push_back(Event::ExecFailed { rank, reason: "no".to_owned() });

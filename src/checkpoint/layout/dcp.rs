@@ -333,15 +333,19 @@ fn sample(
 ///
 /// It errs with files that were copied at the same time, and refuses them; and a half-written
 /// checkpoint that somebody copied with its times is not noticed.
-fn is_rewritten(shard: &Stat, index: &Stat) -> bool {
+pub(super) fn is_rewritten(shard: &Stat, index: &Stat) -> bool {
     let (Some(written), Some(index)) = (shard.modified, index.modified) else { return false };
     if written <= index + SKEW {
         return false;
     }
     let Some(made) = shard.created else { return true };
     let Ok(took) = written.duration_since(made) else { return false };
-    let copying = COPY_PAUSE + Duration::from_secs(shard.size / COPY_SPEED);
-    made < index || took > copying
+    made < index || took > copying(shard.size)
+}
+
+/// As long as it takes at most to write so many bytes.
+pub(super) fn copying(size: u64) -> Duration {
+    COPY_PAUSE + Duration::from_secs(size / COPY_SPEED)
 }
 
 /// The adapter.

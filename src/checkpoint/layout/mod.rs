@@ -1,8 +1,26 @@
 //! One adapter for each layout: where its checkpoints are, and what makes one whole.
 
+pub mod accelerate;
+pub mod composer;
 pub mod dcp;
 mod dcp_index;
+pub mod deepspeed;
+pub mod export;
+pub mod files;
+#[cfg(test)]
+mod fixtures;
+pub mod hf;
+mod inside;
+pub mod lightning;
+pub mod megatron;
+pub mod mmengine;
+pub mod nemo;
+mod parts;
+#[cfg(test)]
+mod samples;
+mod tally;
 pub mod torchtitan;
+mod value;
 
 use std::path::Path;
 
@@ -55,19 +73,20 @@ pub struct Pointer {
 
 /// All of them, most particular first: with `auto` the first that finds something is the layout.
 pub static ADAPTERS: &[&dyn Adapter] = &[
-    // megatron
-    // megatron-legacy
-    // nemo
-    // deepspeed
+    // where all is legacy it says so; mixed folders are found by either
+    &megatron::MegatronLegacy,
+    &megatron::Megatron,
+    &nemo::Nemo,
+    &deepspeed::Deepspeed,
     &torchtitan::Torchtitan,
-    // hf
-    // accelerate
-    // mmengine
-    // lightning
-    // composer
+    &accelerate::Accelerate,
+    &hf::Hf,
+    &mmengine::Mmengine,
+    &lightning::Lightning,
+    &composer::Composer,
     &dcp::DcpAdapter,
-    // files
-    // export
+    &files::Files,
+    &export::Export,
 ];
 
 /// What the fuzzer asks of any bytes that stand for `.metadata`.

@@ -112,9 +112,8 @@ pub(super) fn names_in(section: Option<&str>) -> Vec<&'static str> {
             keys::HEADER.iter().copied().chain(top).chain(["env"]).collect()
         }
     };
-    if section == Some("preflight") {
-        names.push("severity");
-    }
+    let maps = keys::MAPS.iter().filter_map(|map| map.split_once('.'));
+    names.extend(maps.filter(|(of, _)| section == Some(*of)).map(|(_, name)| name));
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(*name));
     names
@@ -140,7 +139,7 @@ mod tests {
             ("OMP_NUM_THREADS", None, "did you mean `omp-threads` in `binding`?"),
             ("backend", Some("geometry"), "`backend` is no part of a section: it begins its line"),
             ("extends", Some("geometry"), "`extends` is no part of a section: it begins its line"),
-            ("zzz", Some("restart"), "there are max"),
+            ("zzz", Some("input"), "there are stdin"),
         ] {
             assert_eq!(hint(typed, within), expected, "{typed} in {within:?}");
         }
