@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 /// The most entries that are read of one folder.
@@ -159,6 +159,17 @@ impl Io {
         Ok(Stat::of(&metadata))
     }
 
+    /// What a link holds, as it stands there; `None` where there is no link.
+    pub fn link(&mut self, path: &Path) -> Result<Option<PathBuf>, IoError> {
+        self.operation()?;
+        match fs::read_link(path) {
+            Ok(target) => Ok(Some(target)),
+            // what is there is no link
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(None),
+            Err(error) => Err(IoError::of(error)),
+        }
+    }
+
     /// A file, opened so that neither a fifo nor a device holds us.
     pub fn open(&mut self, path: &Path) -> Result<Opened, IoError> {
         self.operation()?;
@@ -222,4 +233,12 @@ pub struct Opened {
     pub modified: Option<SystemTime>,
     /// When it was made here, where the file system keeps that.
     pub created: Option<SystemTime>,
+}
+
+impl Opened {
+    /// What opening it told.
+    pub fn stat(&self) -> Stat {
+        let Self { size, modified, created, .. } = *self;
+        Stat { size, is_folder: false, modified, created }
+    }
 }

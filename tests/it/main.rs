@@ -6,6 +6,7 @@ mod answers;
 mod bad_input;
 mod behaviours;
 mod cgroup;
+mod checkpoints;
 mod doubles;
 mod first_failure;
 mod generate;
