@@ -55,19 +55,32 @@ variables! {
     Set RUN_DIR = "NVLAUNCH_RUN_DIR";
     /// The version of nvlaunch that started the rank.
     Set VERSION = "NVLAUNCH_VERSION";
+    /// The checkpoint that this attempt resumes from, an absolute path; not set where there is none.
+    Set RESUME_FROM = "NVLAUNCH_RESUME_FROM";
+    /// Its step, where that is known.
+    Set RESUME_STEP = "NVLAUNCH_RESUME_STEP";
+    /// A file where rank 0 may write the step that the job has reached, one number, as often as it
+    /// likes; not set without a run folder.
+    Set PROGRESS_FILE = "NVLAUNCH_PROGRESS_FILE";
     /// The backend, as `--backend`; each rank sees the one that was chosen, unless `--preflight off`.
     ReadAndSet BACKEND = "NVLAUNCH_BACKEND";
     /// The folder that preflight takes for `/`, as `--sysroot`.
     Read SYSROOT = "NVLAUNCH_SYSROOT";
     /// The launch profile, as `--profile`.
     Read PROFILE = "NVLAUNCH_PROFILE";
+    /// With `--compat gcu`: whether `torch_gcu`'s `transfer_to_gcu` is imported (1), which makes
+    /// `torch.cuda` mean GCUs. It needs a `PyTorch` that is built for CUDA and turns `torch.jit.script`
+    /// off.
+    Read COMPAT_TRANSFER = "NVLAUNCH_COMPAT_TRANSFER";
     /// The level of the developers' log on stderr, `error` to `trace`; off by default.
     Read LOG = "NVLAUNCH_LOG";
     /// The file that the probe loads in place of `libnvidia-ml.so.1`; for tests.
     Read NVML_LIB = "NVLAUNCH_NVML_LIB";
 
-    /// The id of the Slurm job, for the id of the run.
+    /// The id of the Slurm job, for the id of the run and for `--requeue`.
     Read SLURM_JOB_ID = "SLURM_JOB_ID";
+    /// When Slurm ends the job, in seconds since 1970: ranks have until then to save.
+    Read SLURM_JOB_END_TIME = "SLURM_JOB_END_TIME";
     /// The name of the Slurm cluster, to choose a profile.
     Read SLURM_CLUSTER_NAME = "SLURM_CLUSTER_NAME";
     /// The Slurm partition of the job, to choose a profile.
@@ -89,8 +102,9 @@ variables! {
     Read CONDA_PREFIX = "CONDA_PREFIX";
     /// The version of Python that pyenv's `python` stands for.
     Read PYENV_VERSION = "PYENV_VERSION";
-    /// Folders of packages that come before the interpreter's own.
-    Read PYTHONPATH = "PYTHONPATH";
+    /// Folders of packages that come before the interpreter's own. With `--compat` its folder comes
+    /// first.
+    ReadAndSet PYTHONPATH = "PYTHONPATH";
     /// Where it is set, the user's own packages are left out.
     Read PYTHONNOUSERSITE = "PYTHONNOUSERSITE";
     /// Where the user's own packages are, instead of below `HOME`.
@@ -99,6 +113,8 @@ variables! {
     Read HOME = "HOME";
     /// Fixes the seed of hashes, which warm ranks share in any case.
     Read PYTHONHASHSEED = "PYTHONHASHSEED";
+    /// Where it is not 1, `PyTorch` looks for no entry points, and `--compat` goes another way.
+    Read TORCH_AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD";
     /// The working folder, with the links that led to it.
     Read PWD = "PWD";
     /// Where programs without a slash in their name are.
@@ -176,7 +192,18 @@ variables! {
 }
 
 /// The names that begin with `NVLAUNCH_` and are no option's.
-pub const OWN: &[&str] = &[RUN_ID, ATTEMPT, RUN_DIR, VERSION, LOG, NVML_LIB];
+pub const OWN: &[&str] = &[
+    RUN_ID,
+    ATTEMPT,
+    RUN_DIR,
+    VERSION,
+    RESUME_FROM,
+    RESUME_STEP,
+    PROGRESS_FILE,
+    LOG,
+    NVML_LIB,
+    COMPAT_TRANSFER,
+];
 
 #[cfg(test)]
 mod tests {

@@ -14,11 +14,17 @@
 //! - W4: weights alone are [`Verdict::Export`] and never a resume point.
 //! - W5: work is bounded: files and bytes looked at, depth, time ([`io::Io`]).
 
+pub mod choose;
 pub mod io;
 pub mod layout;
+pub mod quarantine;
 pub mod read;
+pub mod receipt;
 pub mod scan;
 pub mod style;
+pub mod verify;
+pub mod watch;
+pub mod worker;
 
 use std::fmt;
 use std::path::PathBuf;

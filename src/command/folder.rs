@@ -100,7 +100,11 @@ impl RunFolder {
             Self::Off => false,
             Self::Kept(_) => true,
             Self::Temporary { has_logs, .. } => {
-                *has_logs || matches!(outcome, Outcome::Failed { .. } | Outcome::Stuck { .. })
+                *has_logs
+                    || matches!(
+                        outcome,
+                        Outcome::Failed { .. } | Outcome::Stuck { .. } | Outcome::Unfinished { .. }
+                    )
             }
         }
     }

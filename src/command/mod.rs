@@ -9,13 +9,16 @@ mod in_file;
 mod out_file;
 mod output;
 mod plan;
+mod policy;
 mod preflight;
 mod profile;
 mod profile_init;
 mod profile_lint;
 mod profile_schema;
 mod replay;
+mod requeue;
 mod run;
+mod smoke;
 mod terminal;
 
 use std::ffi::OsString;
@@ -44,6 +47,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
             Invocation::Run(options) => run::run(&options, &env),
             Invocation::Plan(options) => plan::plan(&options, &env),
             Invocation::Preflight(options) => preflight::preflight(&options, &env),
+            Invocation::Smoke(options) => smoke::smoke(&options, &env),
             Invocation::Profile(command) => profile::profile(&command, &env),
             Invocation::Explain(what) => explain::explain(&what),
             Invocation::Generate(what) => Ok(generate::generate(&what)),

@@ -19,6 +19,7 @@ use crate::host::facts::{HostFacts, Network};
 use crate::host::target::{self, ProgramFact};
 use crate::host::{self, devices, limits, network, survey};
 use crate::plan::{self, PlanError};
+use crate::preflight::finding::{Finding, Severity};
 use crate::preflight::text::{self, Manner};
 use crate::preflight::{Intent, Judgement, Verdict, decide, document, judge};
 use crate::probe;
@@ -159,6 +160,25 @@ pub(super) fn before_launch(
     Ok(Some(Preflight { facts, judgement, took: began.elapsed() }))
 }
 
+/// The look before a later attempt: why the job may not start again on this machine, as a clause,
+/// where something is wrong that was not when it began.
+pub(super) fn speaks_against(
+    accepted: &Preflight,
+    spec: &LaunchSpec,
+    machine: &host::Facts,
+    env: &Env,
+) -> Option<String> {
+    // What cannot be looked at says nothing against it.
+    let now = before_launch(spec, machine, env).ok()??;
+    let known: Vec<&Finding> = accepted.judgement.findings.iter().collect();
+    let is_new = |finding: &&Finding| {
+        finding.severity == Severity::Error
+            && !known.iter().any(|k| k.code == finding.code && k.severity == Severity::Error)
+    };
+    let finding = now.judgement.findings.iter().find(is_new)?;
+    Some(format!("preflight finds {} on this machine now: {}", finding.code, finding.summary))
+}
+
 impl Preflight {
     /// Whether the launch ends here.
     pub(super) fn refuses(&self, spec: &LaunchSpec) -> bool {
@@ -215,8 +235,13 @@ fn ask_driver(
 }
 
 fn judged(spec: &PreflightSpec, nproc: Option<u32>, facts: &HostFacts) -> Judgement {
-    let intent =
-        Intent { nproc, nnodes: 1, backend: spec.backend.clone(), severity: spec.severity.clone() };
+    let intent = Intent {
+        nproc,
+        nnodes: 1,
+        backend: spec.backend.clone(),
+        severity: spec.severity.clone(),
+        compat: spec.compat,
+    };
     let findings = judge::judge(facts, &intent);
     decide::decide(facts, findings, &intent)
 }

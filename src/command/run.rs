@@ -2,19 +2,24 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::folder::RunFolder;
+use super::policy;
 use super::preflight::{self, Preflight};
 use super::profile;
 use super::terminal::Terminal;
-use super::{out_file, output};
+use super::{out_file, output, requeue};
+use crate::checkpoint::choose::Look;
+use crate::checkpoint::layout::Cx;
+use crate::checkpoint::scan::Request;
 use crate::cli::{PlanOutput, RunArgs};
+use crate::compat;
 use crate::diagnose::error_file::{self, ScriptError};
 use crate::diagnose::exit::Exit;
-use crate::diagnose::oom::{self, Oom, OomWatch};
+use crate::diagnose::oom::{Oom, OomWatch};
 use crate::env_vars;
 use crate::error::{BoxError, Explain};
 use crate::exit_code;
@@ -26,16 +31,12 @@ use crate::settings;
 use crate::settings::env::Env;
 use crate::settings::spec::{LaunchSpec, LogSpec};
 use crate::store::Limits;
-use crate::supervise::event::{Policy, RestartPolicy};
+use crate::supervise::event::Outcome;
 use crate::supervise::mark::RunMark;
 use crate::supervise::meeting::Meeting;
-use crate::supervise::runtime::{self, Ended, Job};
+use crate::supervise::runtime::{self, Ended, Job, Recheck};
 use crate::supervise::signals::Signals;
 
-/// What a second request to end leaves of the grace.
-const HURRIED_GRACE: Duration = Duration::from_secs(5);
-/// After KILL, until a process counts as stuck; as long as torch 2.13 and later wait.
-const REAP_LIMIT: Duration = Duration::from_secs(30);
 /// Where `/proc/meminfo` does not say it.
 const ASSUMED_MEMORY: u64 = 8 << 30;
 /// Connections of a rank to the store, as far as they have room: one for each of a few process
@@ -92,16 +93,62 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     if spec.dry_run {
         return super::plan::show(&spec, env, &PlanOutput::default());
     }
-    let facts = host::gather(Path::new("/"), env, &spec, Depth::Launch)?;
-    plan::check(&spec, &facts)?;
-    let preflight = preflight::before_launch(&spec, &facts, env)?;
-    let said = preflight.as_ref().and_then(|preflight| preflight.said(&spec));
-    if preflight.as_ref().is_some_and(|preflight| preflight.refuses(&spec)) {
+    let Launched::Ran(ran) = launch(&spec, env, |_, _, _| Ok(()))? else {
+        return Ok(exit_code::UNAVAILABLE);
+    };
+    let Ran { ended, mut report, folder, repeat } = *ran;
+    let text = text::render(&report, repeat);
+    if !text.is_empty() {
+        output::eprint(&text);
+    }
+    folder.close(&ended.outcome);
+    write_report(&spec, &report);
+    if spec.preemption.requeue && matches!(ended.outcome, Outcome::Preempted { .. }) {
+        let requeue = requeue::requeue(env);
+        output::eprint(&format!("nvlaunch: {}\n", requeue.words));
+        report.requeue = Some(requeue);
+        write_report(&spec, &report);
+    }
+    Ok(report.exit_code)
+}
+
+/// What became of a launch.
+pub(super) enum Launched {
+    /// Preflight refused it, which was said.
+    Refused(report::Preflight),
+    /// It ran to its end, which was not said yet.
+    Ran(Box<Ran>),
+}
+
+/// A launch that ran to its end.
+pub(super) struct Ran {
+    /// How.
+    pub ended: Ended,
+    /// The same for the user.
+    pub report: Report,
+    /// Its run folder.
+    pub folder: RunFolder,
+    /// Whether the last lines of a rank stand elsewhere than on this terminal.
+    pub repeat: bool,
+}
+
+/// Launches what is wanted; `prepare` sees the plan, the machine and the run folder right
+/// before the first rank is started, and may change what the ranks run.
+pub(super) fn launch(
+    spec: &LaunchSpec,
+    env: &Env,
+    prepare: impl FnOnce(&mut Plan, &host::Facts, Option<&Path>) -> Result<(), BoxError>,
+) -> Result<Launched, BoxError> {
+    let facts = host::gather(Path::new("/"), env, spec, Depth::Launch)?;
+    plan::check(spec, &facts)?;
+    let preflight = preflight::before_launch(spec, &facts, env)?;
+    let said = preflight.as_ref().and_then(|preflight| preflight.said(spec));
+    if let Some(preflight) = preflight.as_ref().filter(|preflight| preflight.refuses(spec)) {
         // Which profile was chosen may be the reason.
         output::eprint(&(notes_text(&spec.notes) + &said.unwrap_or_default()));
-        return Ok(exit_code::UNAVAILABLE);
+        return Ok(Launched::Refused((&preflight.judgement).into()));
     }
-    let plan = plan::decide(&spec, &facts, preflight.as_ref().map(|p| &p.judgement))?;
+    let mut plan = plan::decide(spec, &facts, preflight.as_ref().map(|p| &p.judgement))?;
     if let Some(path) = &spec.json_report {
         let error = |source| RunError::Report { path: path.clone(), source };
         out_file::check(path).map_err(error)?;
@@ -110,8 +157,10 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     let signals = Signals::listen(&spec.extra_end_signals, at_start)
         .map_err(|source| RunError::System { source })?;
     let open_files = raise_open_files(plan.ranks.len());
-    let meeting = meeting(&spec, &plan)?;
+    let meeting = meeting(spec, &plan)?;
     let folder = RunFolder::make(&spec.logs, &plan.run_id)?;
+    let _compat = compat::place(&mut plan, folder.path())?;
+    prepare(&mut plan, &facts, folder.path())?;
     let oom = OomWatch::begin(Path::new("/"));
     let console = console(&plan, &spec.logs);
     let mut logs = Logs::start(LogConfig {
@@ -133,22 +182,20 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     if let RunFolder::Temporary { dir, has_logs: true } = &folder {
         logs.say(format!("nvlaunch: note: log files go to {}\n", dir.path().display()).as_bytes());
     }
+    let accepted = preflight.as_ref().filter(|_| policy::rechecks(spec));
     let job = Job {
-        spec: &spec,
+        spec,
         plan: &plan,
-        policy: Policy {
-            ranks: u32::try_from(plan.ranks.len()).expect("at most MAX_RANKS"),
-            max_restarts: spec.max_restarts,
-            grace: spec.shutdown_timeout,
-            hurried_grace: HURRIED_GRACE,
-            reap_limit: REAP_LIMIT,
-            restart: RestartPolicy::default(),
-            preemption: None,
-        },
+        policy: policy::policy(spec, plan.ranks.len(), &plan.launch_id, env, unix_time()),
         mark: RunMark::new(plan.launch_id.clone()),
         run_dir: folder.path().map(Path::to_owned),
         open_files,
         meeting,
+        look: look(spec, &plan),
+        oom: &oom,
+        recheck: accepted.as_ref().map(|accepted| {
+            Recheck(Box::new(|| preflight::speaks_against(accepted, spec, &facts, env)))
+        }),
     };
     let terminal = console.direct_terminal.and_then(|_| Terminal::remember());
     let ended =
@@ -158,21 +205,39 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
         terminal.restore();
     }
     let run_dir = folder.path().filter(|_| folder.stays(&ended.outcome)).map(Path::to_owned);
-    let report = build_report(&plan, &ended, &oom, run_dir, losses, env, preflight.as_ref());
+    let seen = Seen { spec: spec, plan: &plan, oom: &oom, preflight: preflight.as_ref(), env };
+    let report = build_report(&seen, &ended, run_dir, losses);
     // With one rank on a terminal its last lines stand right above.
     let repeat = console.direct_terminal.is_none();
-    let text = text::render(&report, repeat);
-    if !text.is_empty() {
-        output::eprint(&text);
-    }
-    folder.close(&ended.outcome);
-    if let Some(path) = &spec.json_report
-        && let Err(source) = write_report(path, &report)
-    {
+    Ok(Launched::Ran(Box::new(Ran { ended, report, folder, repeat })))
+}
+
+/// Writes the report where it is asked for as JSON; says where it cannot be written.
+fn write_report(spec: &LaunchSpec, report: &Report) {
+    let Some(path) = &spec.json_report else { return };
+    let written = serde_json::to_vec_pretty(report).map_err(std::io::Error::from);
+    let written = written.and_then(|mut json| {
+        json.push(b'\n');
+        out_file::write(path, &json)
+    });
+    if let Err(source) = written {
         let error = RunError::Report { path: path.clone(), source };
         output::eprint(&crate::error::render(&error));
     }
-    Ok(report.exit_code)
+}
+
+/// Where checkpoints are looked for.
+fn look(spec: &LaunchSpec, plan: &Plan) -> Option<Look> {
+    let wanted = spec.checkpoint.as_ref()?;
+    // The ranks may have another working folder when they read it.
+    let folder = std::path::absolute(&wanted.dir).unwrap_or_else(|_| wanted.dir.clone());
+    let cx = Cx { world_size: Some(plan.world_size), pattern: wanted.pattern.clone() };
+    let request = Request { folder, layout: wanted.layout, cx, all: false };
+    Some(Look { request, deadline: wanted.deadline })
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Notes as they are said, a line each.
@@ -190,15 +255,22 @@ fn meeting(spec: &LaunchSpec, plan: &Plan) -> Result<Meeting, RunError> {
         .map_err(|source| RunError::Port { port: plan.master_port.unwrap_or(0), source })
 }
 
+/// What a report is made of besides the run that is over.
+struct Seen<'a> {
+    spec: &'a LaunchSpec,
+    plan: &'a Plan,
+    oom: &'a OomWatch,
+    preflight: Option<&'a Preflight>,
+    env: &'a Env,
+}
+
 fn build_report(
-    plan: &Plan,
+    seen: &Seen<'_>,
     ended: &Ended,
-    oom: &OomWatch,
     run_dir: Option<PathBuf>,
     losses: Losses,
-    env: &Env,
-    preflight: Option<&Preflight>,
 ) -> Report {
+    let Seen { spec, plan, oom, preflight, env } = *seen;
     let suspect = ended.core.attempt().suspect.map(|rank| rank as usize);
     let record = suspect.map(|rank| &ended.core.attempt().ranks[rank]);
     let exit = record.and_then(|record| record.ended).map(|(exit, _)| exit);
@@ -215,6 +287,7 @@ fn build_report(
             ranks: plan.ranks.iter().map(|rank| rank.rank).collect(),
             world_size: plan.world_size,
             program: program_words(plan),
+            max_restarts: spec.max_restarts,
             oom: oom_of(ended, suspect, oom),
             script_error: script_error.map(|(error, _): (ScriptError, _)| error),
             run_dir,
@@ -224,15 +297,11 @@ fn build_report(
     )
 }
 
-/// The kernel is asked only about a KILL that nvlaunch did not send: of the suspect itself, which
-/// was alive before nvlaunch did anything, or of a worker that the suspect complains of.
+/// What the kernel says about the suspect.
 fn oom_of(ended: &Ended, suspect: Option<usize>, oom: &OomWatch) -> Option<Oom> {
     let record = &ended.core.attempt().ranks[suspect?];
-    let victim = match record.ended? {
-        (Exit::Signal(nix::libc::SIGKILL), _) => record.pid?,
-        _ => oom::killed_worker(&ended.output.tails.get(suspect?)?.stderr)?,
-    };
-    oom.ask(victim)
+    let stderr = ended.output.tails.get(suspect?).map_or(&[][..], |tail| &tail.stderr);
+    oom.of_rank(record.pid, record.ended?.0, stderr)
 }
 
 /// What each rank runs, for people: the program and the script, not its arguments (they may hold
@@ -280,7 +349,7 @@ fn console(plan: &Plan, logs: &LogSpec) -> ConsoleConfig {
     }
 }
 
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     nix::unistd::gethostname().map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
 
@@ -294,10 +363,4 @@ fn raise_open_files(ranks: usize) -> Option<u64> {
     }
     setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard).ok()?;
     Some(soft)
-}
-
-fn write_report(path: &Path, report: &Report) -> std::io::Result<()> {
-    let mut json = serde_json::to_vec_pretty(report)?;
-    json.push(b'\n');
-    out_file::write(path, &json)
 }

@@ -11,6 +11,8 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::exit::Exit;
+
 /// The inode of the first PID namespace (`PROC_PID_INIT_INO` in `include/linux/proc_ns.h`).
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 
@@ -48,6 +50,17 @@ impl OomWatch {
             .find_map(|file| Some((read_counter(&file)?, file)))
             .map(|(count, file)| (file, count));
         Self { counter }
+    }
+
+    /// What the kernel says about a rank that failed first. It is asked only about a KILL that
+    /// nvlaunch did not send: of the rank itself, which was alive before nvlaunch did anything, or
+    /// of a worker that it complains of in `stderr`.
+    pub fn of_rank(&self, pid: Option<i32>, exit: Exit, stderr: &[Vec<u8>]) -> Option<Oom> {
+        let victim = match exit {
+            Exit::Signal(nix::libc::SIGKILL) => pid?,
+            _ => killed_worker(stderr)?,
+        };
+        self.ask(victim)
     }
 
     /// What the kernel says about a process that ended by KILL which nvlaunch did not send.

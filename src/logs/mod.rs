@@ -27,7 +27,7 @@ mod stream;
 mod tail;
 #[cfg(test)]
 mod tests;
-mod wake;
+pub(crate) mod wake;
 
 use std::fs::File;
 use std::io;

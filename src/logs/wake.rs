@@ -1,4 +1,4 @@
-//! Wakes the pump from another thread.
+//! Wakes a thread that waits from another one.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -17,6 +17,8 @@ use serde_json::Value;
 
 use super::variable::{EnvChange, Layer, Variable};
 use super::{Plan, RankDevice, caller_env_to_remove, environment};
+use crate::checkpoint::Layout;
+use crate::compat::{self, Compat};
 use crate::diagnose::secrets::{fingerprint, redact_words, scrub, shown};
 use crate::env_vars;
 use crate::host::Facts;
@@ -25,7 +27,7 @@ use crate::preflight::{Judgement, Verdict};
 use crate::profile::keys;
 use crate::profile::layer::Used;
 use crate::settings::Origin;
-use crate::settings::spec::{LaunchSpec, LogDir};
+use crate::settings::spec::{CheckpointSpec, LaunchSpec, LogDir};
 
 /// Version of the document.
 pub const SCHEMA: u32 = 1;
@@ -53,6 +55,9 @@ pub struct PlanDocument {
     pub world_size: u32,
     /// The local rank that reads the standard input.
     pub stdin_rank: Option<u32>,
+    /// Where the job saves; `null` where it does not say so.
+    #[serde(default)]
+    pub checkpoint: Option<PlannedCheckpoint>,
     /// The ranks of this node, by local rank.
     pub ranks: Vec<PlannedRank>,
     /// Variables that are the same for every rank, the strongest layer first, by name.
@@ -63,6 +68,30 @@ pub struct PlanDocument {
     pub settings: Vec<Setting>,
     /// What the user may not expect.
     pub notes: Vec<String>,
+    /// What becomes of scripts that insist on CUDA; left out where that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compat: Option<PlannedCompat>,
+}
+
+/// What becomes of scripts that insist on CUDA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedCompat {
+    /// Whether they are helped; else it is an offer.
+    pub on: bool,
+    /// What helps, for `--compat`: `cpu` or `gcu`.
+    pub name: String,
+    /// Where that was said, or why it is offered.
+    pub why: String,
+    /// How it gets into the ranks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<compat::Way>,
+    /// Why in that way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_reason: Option<String>,
+    /// The backend in the place of one that cannot work; `null` is found out in the ranks.
+    pub backend: Option<String>,
+    /// What is changed in the ranks, and why.
+    pub changes: Vec<compat::Change>,
 }
 
 /// What preflight found.
@@ -115,6 +144,22 @@ pub struct Meeting {
     pub port: Option<u16>,
     /// Who serves the store: `nvlaunch` or `rank0`.
     pub store: String,
+}
+
+/// Where the job saves. What is there is looked at when it starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedCheckpoint {
+    /// The folder.
+    pub dir: String,
+    /// How checkpoints are laid out, or `auto`.
+    pub layout: String,
+    /// The name of files, with `{step}` in it.
+    pub pattern: Option<String>,
+    /// Words that end each rank's arguments where there is something to resume from, with `{path}`,
+    /// `{step}`, `{name}` and `{dir}` in them.
+    pub resume_args: Vec<String>,
+    /// Whether newer checkpoints that are not whole are renamed aside.
+    pub quarantine: bool,
 }
 
 /// One rank.
@@ -241,11 +286,37 @@ pub fn document(decided: Decided<'_>) -> PlanDocument {
         run_id: spec.run_id.as_deref().map(scrub),
         world_size: plan.world_size,
         stdin_rank: plan.stdin_rank,
+        checkpoint: spec.checkpoint.as_ref().map(checkpoint),
         ranks: plan.ranks.iter().map(rank).collect(),
         variables: variables(spec, facts, plan),
         rank_variables: by_rank(plan),
         settings: settings(spec),
         notes: plan.notes.iter().map(|note| scrub(note)).collect(),
+        compat: compat_of(spec, plan),
+    }
+}
+
+fn compat_of(spec: &LaunchSpec, plan: &Plan) -> Option<PlannedCompat> {
+    match &plan.compat {
+        Compat::Off => None,
+        Compat::Offered(offer) => Some(PlannedCompat {
+            on: false,
+            name: offer.name.to_owned(),
+            why: scrub(&offer.why),
+            way: None,
+            way_reason: None,
+            backend: None,
+            changes: Vec::new(),
+        }),
+        Compat::On(layer) => Some(PlannedCompat {
+            on: true,
+            name: layer.mode.name().to_owned(),
+            why: environment::of_setting(spec, &keys::COMPAT).unwrap_or_default(),
+            way: Some(layer.way),
+            way_reason: Some(scrub(&layer.way_reason)),
+            backend: layer.backend.clone(),
+            changes: layer.changes.clone(),
+        }),
     }
 }
 
@@ -280,6 +351,16 @@ fn backend(spec: &LaunchSpec, plan: &Plan) -> Option<PlannedBackend> {
         origin: "preflight".to_owned(),
         evidence: evidence.collect(),
     })
+}
+
+fn checkpoint(spec: &CheckpointSpec) -> PlannedCheckpoint {
+    PlannedCheckpoint {
+        dir: scrub(&spec.dir.to_string_lossy()),
+        layout: spec.layout.map_or("auto", Layout::name).to_owned(),
+        pattern: spec.pattern.clone(),
+        resume_args: redact_words(&spec.resume_args),
+        quarantine: spec.quarantine,
+    }
 }
 
 fn rank(rank: &super::RankPlan) -> PlannedRank {
@@ -410,6 +491,14 @@ fn at_start(spec: &LaunchSpec, plan: &Plan) -> Vec<PlannedVariable> {
             PlannedVariable { value: Some(port.to_string()), at_start: None, ..fresh }
         }
     });
+    if let Compat::On(layer) = &plan.compat
+        && let Some(known) = plan.common_env.iter().find(|own| own.name == env_vars::PYTHONPATH)
+    {
+        let yours = layer.python_path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let yours = yours.map_or(String::new(), |path| format!(", then {}", scrub(&path)));
+        let what = format!("a folder of the run{yours}");
+        list.push(fresh(env_vars::PYTHONPATH, &what, &known.origin, &known.reason));
+    }
     if spec.logs.dir != LogDir::Off {
         let what = "a file of each rank in the run folder";
         let reason = "where @record of PyTorch writes its error";
@@ -419,6 +508,17 @@ fn at_start(spec: &LaunchSpec, plan: &Plan) -> Vec<PlannedVariable> {
             _ => "a new temporary folder".to_owned(),
         };
         list.push(fresh(env_vars::RUN_DIR, &what, own, "the run folder"));
+        let what = "a file in the run folder";
+        let reason = "where rank 0 may write the step it has reached";
+        list.push(fresh(env_vars::PROGRESS_FILE, what, own, reason));
+    }
+    if let Some(checkpoint) = &spec.checkpoint {
+        let origin = environment::of_setting(spec, &keys::CHECKPOINT_DIR);
+        let origin = origin.unwrap_or_else(|| own.to_owned());
+        let dir = scrub(&checkpoint.dir.to_string_lossy());
+        let what = format!("the newest whole checkpoint in {dir}");
+        list.push(fresh(env_vars::RESUME_FROM, &what, &origin, "where to resume"));
+        list.push(fresh(env_vars::RESUME_STEP, "its step", &origin, "where to resume"));
     }
     list
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::variable::{EnvChange, Layer, Variable};
 use super::{OmpChoice, Plan, PlanError};
+use crate::compat;
 use crate::env_vars;
 use crate::host::Facts;
 use crate::preflight::Judgement;
@@ -22,6 +23,20 @@ const VIRTUAL: &str = "--virtual-local-rank";
 /// The reason for what is not touched.
 pub(super) const KEPT: &str = "kept as it is";
 
+/// The file in the run folder where a script may write how far it is.
+pub const PROGRESS_NAME: &str = "progress";
+
+/// Where an attempt goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// The checkpoint, an absolute path.
+    pub path: PathBuf,
+    /// Its step, where that is known.
+    pub step: Option<u64>,
+    /// Words for the end of each rank's arguments.
+    pub args: Vec<OsString>,
+}
+
 /// What is known of an attempt only when it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptEnv {
@@ -33,6 +48,8 @@ pub struct AttemptEnv {
     pub error_file: Option<PathBuf>,
     /// The run folder.
     pub run_dir: Option<PathBuf>,
+    /// Where it goes on; `None` is the beginning.
+    pub resume: Option<Resume>,
 }
 
 /// Names that a run around this one may have left in the caller's environment, and that must not
@@ -61,6 +78,9 @@ pub fn caller_env_to_remove() -> &'static [&'static str] {
         env_vars::ATTEMPT,
         env_vars::RUN_DIR,
         env_vars::VERSION,
+        env_vars::RESUME_FROM,
+        env_vars::RESUME_STEP,
+        env_vars::PROGRESS_FILE,
         env_vars::BACKEND,
     ]
 }
@@ -243,6 +263,18 @@ fn preflights(spec: &LaunchSpec, judgement: Option<&Judgement>, env: &mut Decide
     }
 }
 
+/// Makes `PYTHONPATH` nvlaunch's to set: what the ranks would have stays, behind a folder whose name
+/// is known at the start.
+pub(super) fn make_way(spec: &LaunchSpec, layer: &compat::Layer, env: &mut Vec<Variable>) {
+    env.retain(|variable| variable.name != env_vars::PYTHONPATH);
+    let name = layer.mode.name();
+    let yours = if layer.python_path.is_some() { "; yours is kept behind it" } else { "" };
+    let reason = format!("compat {name}: the layer's folder comes first{yours}");
+    let origin = of_setting(spec, &keys::COMPAT).unwrap_or_else(|| NVLAUNCH.to_owned());
+    let value = layer.python_path.clone().unwrap_or_default();
+    env.push(Variable::set(env_vars::PYTHONPATH, value, Layer::Contract, origin, &reason));
+}
+
 /// What is the rank's own.
 pub(super) fn of_rank(
     spec: &LaunchSpec,
@@ -313,7 +345,21 @@ impl Plan {
         }
         if let Some(folder) = &attempt.run_dir {
             env.push((env_vars::RUN_DIR.into(), folder.into()));
+            env.push((env_vars::PROGRESS_FILE.into(), folder.join(PROGRESS_NAME).into()));
+        }
+        if let Some(Resume { path, step, .. }) = &attempt.resume {
+            env.push((env_vars::RESUME_FROM.into(), path.into()));
+            if let Some(step) = step {
+                env.push((env_vars::RESUME_STEP.into(), step.to_string().into()));
+            }
         }
         env
+    }
+
+    /// The arguments of a rank in an attempt: its own, and where to resume.
+    pub fn rank_args(&self, local_rank: u32, attempt: &AttemptEnv) -> Vec<OsString> {
+        let of_rank = self.ranks.iter().find(|rank| rank.local_rank == local_rank);
+        let own = of_rank.into_iter().flat_map(|rank| &rank.args);
+        own.chain(attempt.resume.iter().flat_map(|resume| &resume.args)).cloned().collect()
     }
 }

@@ -58,6 +58,7 @@ fn attempt() -> AttemptEnv {
         master_port: 43210,
         error_file: Some("/run/attempt_2/1/error.json".into()),
         run_dir: Some("/run".into()),
+        resume: None,
     }
 }
 
@@ -88,6 +89,33 @@ fn the_contract_of_a_rank() {
     assert!(
         env.iter().all(|(name, _)| name != "TORCHELASTIC_ERROR_FILE" && name != "NVLAUNCH_RUN_DIR")
     );
+}
+
+#[test]
+fn every_rank_of_an_attempt_is_told_the_same_checkpoint_and_none_where_there_is_none() {
+    let plan = plan(&["--nproc", "2", "t.py", "--lr", "1"], &facts());
+    let args = vec!["--resume".into(), "/ckpt/step-7".into()];
+    let resume = Resume { path: "/ckpt/step-7".into(), step: Some(7), args };
+    let resumed = AttemptEnv { resume: Some(resume.clone()), ..attempt() };
+    for rank in 0..2 {
+        let env = plan.rank_env(rank, &resumed);
+        let of = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        assert_eq!(of("NVLAUNCH_RESUME_FROM").unwrap(), "/ckpt/step-7");
+        assert_eq!(of("NVLAUNCH_RESUME_STEP").unwrap(), "7");
+        assert_eq!(of("NVLAUNCH_PROGRESS_FILE").unwrap(), "/run/progress");
+        let args = plan.rank_args(rank, &resumed);
+        assert_eq!(args, ["-u", "t.py", "--lr", "1", "--resume", "/ckpt/step-7"]);
+        assert_eq!(plan.rank_args(rank, &attempt()), ["-u", "t.py", "--lr", "1"]);
+        let env = plan.rank_env(rank, &attempt());
+        assert!(env.iter().all(|(name, _)| !name.to_string_lossy().contains("RESUME_")));
+        let nameless = Resume { step: None, ..resume.clone() };
+        let env = plan.rank_env(rank, &AttemptEnv { resume: Some(nameless), ..attempt() });
+        assert!(env.iter().all(|(name, _)| name != "NVLAUNCH_RESUME_STEP"), "no step is known");
+    }
+    let removed: Vec<_> = plan.removed_env().collect();
+    for name in ["NVLAUNCH_RESUME_FROM", "NVLAUNCH_RESUME_STEP", "NVLAUNCH_PROGRESS_FILE"] {
+        assert!(removed.iter().any(|known| *known == name), "{name} of the caller stays");
+    }
 }
 
 #[test]
@@ -162,6 +190,8 @@ pub(super) fn judged(variables: &[(&str, Option<&str>, bool)]) -> Judgement {
         },
         findings: Vec::new(),
         variables: variables.iter().map(choice).collect(),
+        compat: None,
+        python: crate::compat::Python::default(),
     }
 }
 

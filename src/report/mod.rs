@@ -15,6 +15,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::checkpoint::choose::Point;
+use crate::diagnose::class::Class;
 use crate::diagnose::error_file::ScriptError;
 use crate::diagnose::exit::{Exit, signal_name};
 use crate::diagnose::missing::Account;
@@ -27,7 +29,7 @@ use crate::preflight::finding::{Code, Finding, Severity};
 use crate::preflight::{Judgement, Verdict};
 use crate::store::Refusals;
 use crate::supervise::core::{AttemptRecord, RankRecord};
-use crate::supervise::event::Outcome;
+use crate::supervise::event::{Decision, Outcome, ResumePoint};
 use crate::supervise::family::Leftover;
 use crate::supervise::runtime::Ended;
 use crate::supervise::warm_start::WarmTimes;
@@ -58,8 +60,19 @@ pub struct Report {
     pub failure: Option<Failure>,
     /// What became of the other ranks of the last attempt.
     pub others: Vec<Other>,
+    /// What was decided after the failure of the last attempt; `None` where there was none, or no
+    /// restart was allowed.
+    pub decision: Option<Decided>,
+    /// What the last attempt resumed from; `None` is the beginning.
+    pub resumed_from: Option<ResumePoint>,
     /// The attempts before the last.
     pub past: Vec<PastAttempt>,
+    /// Why the job was not done although every rank ended with 0, a clause.
+    pub suspicious: Option<String>,
+    /// The newest whole checkpoint that appeared after the ranks were asked to save.
+    pub saved: Option<ResumePoint>,
+    /// What came of `--requeue`.
+    pub requeue: Option<Requeue>,
     /// Whom the others waited for when the last attempt began to end.
     pub missing: Option<Account>,
     /// Clients that the store refused, where nvlaunch served it and refused some.
@@ -91,6 +104,9 @@ pub struct Preflight {
     pub backend: String,
     /// What was found, causes first.
     pub findings: Vec<Found>,
+    /// The name for `--compat` that would help a script which insists on CUDA.
+    #[serde(skip)]
+    pub compat: Option<&'static str>,
 }
 
 /// A finding of preflight, in brief.
@@ -115,6 +131,7 @@ impl From<&Judgement> for Preflight {
             verdict: judgement.verdict,
             backend: judgement.backend.name.clone(),
             findings: judgement.findings.iter().map(found).collect(),
+            compat: judgement.compat,
         }
     }
 }
@@ -166,12 +183,57 @@ pub struct Other {
 pub struct PastAttempt {
     /// Its number.
     pub attempt: u32,
-    /// The global rank that failed first.
-    pub rank: u32,
+    /// The global rank that failed first; `None` where all ended with 0.
+    pub rank: Option<u32>,
     /// How.
     pub words: String,
     /// Seconds from the start of the attempt.
     pub after: f64,
+    /// What it resumed from; `None` is the beginning.
+    pub resumed_from: Option<ResumePoint>,
+    /// What was decided then.
+    pub decision: Option<Decided>,
+}
+
+/// What was found out about a failure, and what follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decided {
+    /// What kind of failure it was.
+    pub class: Class,
+    /// The words that rests on.
+    pub because: String,
+    /// How far the job had come; `None` where that is not known.
+    pub progress: Option<u64>,
+    /// Whether the job was to start again.
+    pub restart: bool,
+    /// Why, a clause.
+    pub why: String,
+}
+
+impl Decided {
+    fn of(attempt: &AttemptRecord) -> Option<Self> {
+        let (assessment, decision) = attempt.decision.as_ref()?;
+        let (restart, why) = match decision {
+            Decision::Restart { why, .. } => (true, why),
+            Decision::Final { why } => (false, why),
+        };
+        Some(Self {
+            class: assessment.class,
+            because: scrub(&assessment.why),
+            progress: assessment.progress,
+            restart,
+            why: scrub(why),
+        })
+    }
+}
+
+/// The Slurm job was to be put back into its queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Requeue {
+    /// Whether it was.
+    pub done: bool,
+    /// What came of it, one line.
+    pub words: String,
 }
 
 /// A process that could not be ended.
@@ -215,6 +277,8 @@ pub struct Context {
     pub program: String,
     /// Evidence about the suspect.
     pub oom: Option<Oom>,
+    /// `--max-restarts`
+    pub max_restarts: u32,
     /// What the suspect's script said.
     pub script_error: Option<ScriptError>,
     /// Where files are, if they are kept.
@@ -293,7 +357,15 @@ impl Report {
             program: cx.program,
             failure,
             others,
+            decision: Decided::of(last).filter(|_| cx.max_restarts > 0),
+            resumed_from: last.resume.clone(),
             past,
+            suspicious: last.unfinished.clone(),
+            saved: match &ended.outcome {
+                Outcome::Preempted { saved: Some(saved), .. } => Some(saved.clone()),
+                _ => ended.saved.as_ref().map(Point::to_resume),
+            },
+            requeue: None,
             missing: ended.missing.clone(),
             refusals: ended.refusals.clone().filter(Refusals::is_worth_a_line),
             leftovers: ended.leftovers.clone(),
@@ -354,13 +426,18 @@ impl Failure {
 
 impl PastAttempt {
     fn of(attempt: &AttemptRecord, rank_of: impl Fn(u32) -> u32) -> Option<Self> {
-        let suspect = attempt.suspect?;
-        let (exit, at) = attempt.ranks[suspect as usize].ended?;
+        let ends = attempt.ranks.iter().filter_map(|rank| rank.ended);
+        let (exit, at) = match attempt.suspect {
+            Some(suspect) => attempt.ranks[suspect as usize].ended?,
+            None => ends.max_by_key(|(_, at)| *at)?,
+        };
         Some(Self {
             attempt: attempt.number,
-            rank: rank_of(suspect),
+            rank: attempt.suspect.map(rank_of),
             words: exit.to_string(),
             after: at.saturating_sub(attempt.began).as_secs_f64(),
+            resumed_from: attempt.resume.clone(),
+            decision: Decided::of(attempt),
         })
     }
 }

@@ -16,6 +16,11 @@ fn quiet(outcome: Outcome) -> Report {
         program: "/usr/bin/python3".to_owned(),
         failure: None,
         others: Vec::new(),
+        decision: None,
+        resumed_from: None,
+        suspicious: None,
+        saved: None,
+        requeue: None,
         past: Vec::new(),
         missing: None,
         refusals: None,
@@ -49,6 +54,17 @@ fn failed(exit: Exit, stderr: &[&str]) -> Report {
 
 fn other(rank: u32, words: &str, later: f64) -> Other {
     Other { rank, pid: Some(1), exit: None, words: words.to_owned(), later: Some(later) }
+}
+
+fn past(attempt: u32) -> PastAttempt {
+    PastAttempt {
+        attempt,
+        rank: Some(2),
+        words: "SIGKILL".into(),
+        after: 200.0,
+        resumed_from: None,
+        decision: None,
+    }
 }
 
 fn leftover(pid: i32, rank: Option<u32>, command: &str) -> Leftover {
@@ -96,7 +112,7 @@ fn what_a_failure_says() {
     let told = "ended by nvlaunch's SIGTERM";
     let report = Report {
         others: vec![other(0, told, 0.004), other(2, "exit code 1", 0.002), other(3, told, 0.003)],
-        past: vec![PastAttempt { attempt: 0, rank: 2, words: "SIGKILL".into(), after: 200.0 }],
+        past: vec![past(0)],
         run_dir: Some("/tmp/run".into()),
         ..failed(Exit::Code(3), &["Traceback", "\u{1b}[31mValueError\u{1b}[0m: boom\u{7}"])
     };
@@ -161,6 +177,7 @@ fn what_preflight_saw_is_said_where_the_job_failed() {
     let preflight = Preflight {
         verdict: Verdict::Degraded,
         backend: "nccl".to_owned(),
+        compat: None,
         findings: vec![
             found("NVL008", Severity::Note, "a note"),
             found("NVL049", Severity::Warning, "persistence mode is off"),

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use super::{Other, Report};
+use crate::checkpoint::thousands;
 use crate::diagnose::exit::signal_name;
 use crate::diagnose::oom::Oom;
 use crate::logs::fold::ranges;
 use crate::logs::losses::{ConsoleLoss, Losses};
-use crate::supervise::event::Outcome;
+use crate::supervise::event::{Outcome, ResumePoint};
 
 /// How many of the last lines are shown; the JSON report has them all.
 const SHOWN_LINES: usize = 20;
@@ -21,6 +22,8 @@ const SHOWN_LEFTOVERS: usize = 8;
 pub fn render(report: &Report, repeat_output: bool) -> String {
     let mut text = String::new();
     headline(report, &mut text);
+    suspicious(report, &mut text);
+    decision(report, &mut text);
     evidence(report, &mut text);
     missing(report, &mut text);
     past(report, &mut text);
@@ -48,6 +51,19 @@ pub fn render(report: &Report, repeat_output: bool) -> String {
 fn headline(report: &Report, text: &mut String) {
     let _ = match (&report.outcome, &report.failure) {
         (Outcome::Completed, _) if report.past.is_empty() => Ok(()),
+        (Outcome::Refused { why }, _) => writeln!(text, "nvlaunch: no rank was started: {why}"),
+        (Outcome::Unfinished { why }, _) => {
+            writeln!(text, "nvlaunch: every rank ended with 0, and the job was not done: {why}")
+        }
+        (Outcome::Preempted { signal, .. }, _) => {
+            let from = report.asked.first().map(asked_by).unwrap_or_default();
+            let (name, took) = (signal_name(*signal), seconds(report.seconds));
+            let saved = match &report.saved {
+                Some(point) => format!("{} was saved", point_words(point)),
+                None => "nothing new was saved".to_owned(),
+            };
+            writeln!(text, "nvlaunch: preempted by {name}{from} after {took}: {saved}")
+        }
         (Outcome::Completed, _) => {
             let restarts = counted(report.past.len() as u64, "restart", "restarts");
             writeln!(text, "nvlaunch: completed after {restarts} and {}", seconds(report.seconds))
@@ -92,6 +108,32 @@ fn headline(report: &Report, text: &mut String) {
     {
         let others = counted(u64::from(leftovers), "other process", "other processes");
         let _ = writeln!(text, "nvlaunch: stuck: {others} did not end");
+    }
+}
+
+/// `/ckpt/step-40 (step 40)`
+fn point_words(point: &ResumePoint) -> String {
+    let step = point.step.map_or(String::new(), |step| format!(" (step {})", thousands(step)));
+    format!("{}{step}", point.path)
+}
+
+/// A job that ended well, as far as the ranks say.
+fn suspicious(report: &Report, text: &mut String) {
+    if let (Outcome::Completed, Some(why)) = (&report.outcome, &report.suspicious) {
+        let _ = writeln!(text, "nvlaunch: warning: every rank ended with 0, but {why}");
+    }
+}
+
+/// Why the job is not started again.
+fn decision(report: &Report, text: &mut String) {
+    if matches!(report.outcome, Outcome::Completed) {
+        return;
+    }
+    if let Some(decided) = report.decision.as_ref().filter(|decided| !decided.restart) {
+        let _ = writeln!(text, "  not restarted: {}", decided.why);
+    }
+    if let Some(point) = &report.resumed_from {
+        let _ = writeln!(text, "  it had resumed from {}", point_words(point));
     }
 }
 
@@ -154,14 +196,20 @@ fn refusals(report: &Report, text: &mut String) {
 
 fn past(report: &Report, text: &mut String) {
     for attempt in &report.past {
-        let _ = writeln!(
-            text,
-            "  attempt {}: rank {} failed first: {} (after {})",
-            attempt.attempt,
-            attempt.rank,
-            attempt.words,
-            seconds(attempt.after),
-        );
+        let what = match attempt.rank {
+            Some(rank) => format!("rank {rank} failed first: {}", attempt.words),
+            None => "every rank ended with 0, too early".to_owned(),
+        };
+        let because = attempt.decision.as_ref().map_or("", |decided| &decided.because);
+        let because = match because {
+            "" => String::new(),
+            words if *words == attempt.words => String::new(),
+            words => format!(": {words}"),
+        };
+        let from = attempt.resumed_from.as_ref().and_then(|point| point.step);
+        let from = from.map_or(String::new(), |step| format!(", from step {}", thousands(step)));
+        let (number, after) = (attempt.attempt, seconds(attempt.after));
+        let _ = writeln!(text, "  attempt {number}: {what} (after {after}{from}){because}");
     }
 }
 
@@ -196,7 +244,13 @@ fn last_lines(report: &Report, text: &mut String) {
 
 /// One line for all ranks of which the same is to be said.
 fn consequences(report: &Report, text: &mut String) {
-    let quiet = matches!(report.outcome, Outcome::Completed | Outcome::CannotStart { .. });
+    let quiet = matches!(
+        report.outcome,
+        Outcome::Completed
+            | Outcome::CannotStart { .. }
+            | Outcome::Unfinished { .. }
+            | Outcome::Refused { .. }
+    );
     if quiet || report.others.is_empty() {
         return;
     }

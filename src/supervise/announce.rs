@@ -1,18 +1,41 @@
 //! What nvlaunch says while a job runs: one line for each thing it does that was not asked for in
 //! so many words. Pure: the loop says them.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::core::AttemptRecord;
-use super::event::{Action, Policy};
+use super::event::{Action, Decision, Now, Policy};
+use crate::checkpoint::choose::{self, Chosen, Point};
+use crate::checkpoint::thousands;
 use crate::diagnose::exit::signal_name;
 use crate::logs::fold::ranges;
 use crate::report::text::seconds;
 
+/// How many checkpoints that were passed over are named one by one.
+const SHOWN: usize = 3;
+
 /// nvlaunch was asked to end for the `times`th time; nothing new is said from the fourth on.
-pub fn asked(times: usize, signal: i32, policy: &Policy) -> Option<String> {
+pub fn asked(times: usize, signal: i32, policy: &Policy, now: Now) -> Option<String> {
     let words = |duration: Duration| humantime::format_duration(duration).to_string();
-    let hurried = policy.hurried_grace.min(policy.grace);
+    let preemption = policy.preemption.as_ref().filter(|p| p.signals.contains(&signal));
+    if let (1, Some(preemption)) = (times, preemption) {
+        let grace = preemption.grace.max(policy.hurried_grace);
+        let left = preemption.ends_at.map_or(grace, |at| grace.min(at.saturating_sub(now)));
+        // Of a time that runs only the seconds are of interest.
+        let left = Duration::from_secs(left.as_secs().max(1));
+        return Some(format!(
+            "nvlaunch: {}: passed on to the ranks; they have {} to save (again: {}, a third time: \
+             none)\n",
+            signal_name(signal),
+            words(left),
+            words(policy.hurried_grace.min(left)),
+        ));
+    }
+    let hurried = match &policy.preemption {
+        Some(_) => policy.hurried_grace,
+        None => policy.hurried_grace.min(policy.grace),
+    };
     let what = match times {
         1 => format!(
             "passed on to the ranks; they have {} (again: {}, a third time: none)",
@@ -41,15 +64,70 @@ pub fn killed(actions: &[Action]) -> Option<String> {
     Some(format!("nvlaunch: killing what did not end in time: {name} {}\n", ranges(&ranks)))
 }
 
-/// Attempt `number` follows the one that ended as `past` says.
-pub fn restart(past: &AttemptRecord, number: u32, max_restarts: u32) -> Option<String> {
-    let rank = past.suspect?;
-    let (exit, at) = past.ranks.get(rank as usize)?.ended?;
-    let after = seconds(at.saturating_sub(past.began).as_secs_f64());
-    Some(format!(
-        "nvlaunch: rank {rank} failed first: {exit} (after {after}); restart {number} of \
-         {max_restarts}\n"
-    ))
+/// nvlaunch was asked to end while no rank runs.
+pub fn asked_between(signal: i32) -> String {
+    format!("nvlaunch: {}: no rank runs; ending\n", signal_name(signal))
+}
+
+/// Another attempt follows the one that ended as `past` says; a failure that is final is the
+/// report's.
+pub fn restart(past: &AttemptRecord) -> Option<String> {
+    let (assessment, Decision::Restart { after, why, .. }) = past.decision.as_ref()? else {
+        return None;
+    };
+    let ended = past.suspect.and_then(|rank| past.ranks.get(rank as usize)?.ended.zip(Some(rank)));
+    let (what, exit) = match ended {
+        Some(((exit, at), rank)) => {
+            let lived = seconds(at.saturating_sub(past.began).as_secs_f64());
+            (format!("rank {rank} failed first: {exit} (after {lived})"), exit.to_string())
+        }
+        None => ("every rank ended with 0, and the job was not done".to_owned(), String::new()),
+    };
+    let seen = match &*assessment.why {
+        "" => String::new(),
+        why if why == exit => String::new(),
+        why => format!(": {why}"),
+    };
+    let wait = match after.is_zero() {
+        true => String::new(),
+        false => format!(", in {}", seconds(after.as_secs_f64())),
+    };
+    Some(format!("nvlaunch: {what}{seen}; {why}{wait}\n"))
+}
+
+/// What an attempt resumes from, and what was passed over, a line each.
+pub fn chosen(chosen: &Chosen, folder: &Path) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for passed in chosen.passed.iter().take(SHOWN) {
+        let name = choose::name(&passed.path);
+        let what = match (&passed.renamed_to, &passed.stays) {
+            (Some(to), _) => format!(" (renamed to {})", choose::name(to)),
+            (None, Some(why)) => format!(" (not renamed: {why})"),
+            (None, None) => String::new(),
+        };
+        lines.push(format!("nvlaunch: note: checkpoint {name} {}{what}\n", passed.why));
+    }
+    if let Some(more) = chosen.passed.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        lines.push(format!("nvlaunch: note: {more} more like that\n"));
+    }
+    let folder = folder.display();
+    match &chosen.point {
+        Some(point) => {
+            let step =
+                point.step.map_or(String::new(), |step| format!(" (step {})", thousands(step)));
+            lines.push(format!("nvlaunch: resuming from {}{step}\n", point.path.display()));
+        }
+        None if chosen.passed.is_empty() => {}
+        None => lines.push(format!(
+            "nvlaunch: note: no checkpoint in {folder} is whole: starting from the beginning\n"
+        )),
+    }
+    lines
+}
+
+/// A new whole checkpoint appeared after the ranks were asked to save.
+pub fn saved(point: &Point) -> String {
+    format!("nvlaunch: checkpoint {} is whole: ending the ranks\n", point.name())
 }
 
 /// A notice was not delivered, because it would have ended the rank.
@@ -73,7 +151,7 @@ mod tests {
             restart: crate::supervise::event::RestartPolicy::default(),
             preemption: None,
         };
-        let line = |times, grace| asked(times, nix::libc::SIGINT, &policy(grace));
+        let line = |times, grace| asked(times, nix::libc::SIGINT, &policy(grace), Now::ZERO);
         assert!(line(1, 30).unwrap().contains("SIGINT: passed on to the ranks; they have 30s"));
         assert!(line(1, 2).unwrap().contains("again: 2s"), "never longer than the grace");
         assert!(line(2, 2).unwrap().contains("at most 2s"));

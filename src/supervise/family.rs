@@ -72,6 +72,16 @@ impl Family {
         }
     }
 
+    /// The children that are there now.
+    pub fn children(&self) -> Vec<Process> {
+        process::children(self.me).into_iter().filter_map(process::look).collect()
+    }
+
+    /// What nvlaunch itself has started and left behind is no stray.
+    pub fn excuse(&mut self, children: impl IntoIterator<Item = Process>) {
+        self.before.extend(children);
+    }
+
     /// The keeper is no stray.
     pub fn set_keeper(&mut self, pid: Option<i32>) {
         self.keeper = pid;

@@ -89,7 +89,7 @@ impl Ranks {
             .arg(shim::SUBCOMMAND)
             .arg(order.to_word())
             .arg(&planned.program)
-            .args(&planned.args)
+            .args(plan.rank_args(rank, env))
             .stdin(stdin)
             .stdout(stdio(pipes.stdout))
             .stderr(stdio(pipes.stderr));

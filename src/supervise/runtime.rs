@@ -8,9 +8,11 @@
 //! nvlaunch itself was not running at the time (`ep_poll_callback` in fs/eventpoll.c). Before Linux
 //! 5.3 there are no pidfds; then `SIGCHLD` wakes the loop and ties are broken by local rank.
 
+mod checkpoints;
 mod warm;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use rustix::process::Signal;
 
+use self::checkpoints::Checkpoints;
 use super::announce;
 use super::core::Supervisor;
 use super::event::{Action, Event, Now, Outcome, Policy};
@@ -32,8 +35,10 @@ use super::record::{FORMAT, Header, Step};
 use super::roll_call::RollCall;
 use super::signals::{Incoming, Signals};
 use super::warm_start::{self, WarmStart, WarmTimes};
+use crate::checkpoint::choose::{Look, Point};
 use crate::diagnose::exit::Exit;
 use crate::diagnose::missing::Account;
+use crate::diagnose::oom::OomWatch;
 use crate::host::process;
 use crate::logs::{AttemptOutput, Logs};
 use crate::plan::{AttemptEnv, Plan};
@@ -44,6 +49,8 @@ use crate::warm::request::Waiting;
 const SIGNALS: u64 = u64::MAX;
 const KEEPER: u64 = u64::MAX - 1;
 const GATHERING: u64 = u64::MAX - 2;
+/// Those of [`warm_start`] follow.
+const CHECKPOINTS: u64 = u64::MAX - 7;
 
 /// How often a keeper that was killed is replaced.
 const MAX_KEEPERS: u32 = 5;
@@ -75,6 +82,21 @@ pub struct Job<'a> {
     pub open_files: Option<u64>,
     /// Where the ranks meet.
     pub meeting: Meeting,
+    /// Where checkpoints are looked for, if anywhere.
+    pub look: Option<Look>,
+    /// The kernel's witness of OOM kills.
+    pub oom: &'a OomWatch,
+    /// Preflight once more before each attempt but the first, where it looks.
+    pub recheck: Option<Recheck<'a>>,
+}
+
+/// Looks at the machine again; why an attempt may not start on it any more, a clause.
+pub struct Recheck<'a>(pub Box<dyn Fn() -> Option<String> + 'a>);
+
+impl fmt::Debug for Recheck<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recheck")
+    }
 }
 
 /// Somebody asked nvlaunch to end.
@@ -86,6 +108,13 @@ pub struct Asked {
     pub signal: i32,
     /// By which process, where the kernel says so, and its name at that moment.
     pub from: Option<(i32, String)>,
+}
+
+impl Asked {
+    fn is_by_nvlaunch(&self) -> bool {
+        let me = nix::unistd::getpid().as_raw();
+        self.from.as_ref().is_some_and(|(pid, _)| *pid == me)
+    }
 }
 
 /// A process that did not end, as it was found.
@@ -124,6 +153,8 @@ pub struct Ended {
     pub refusals: Option<Refusals>,
     /// How long warm ranks took to their scripts, by attempt; empty where none was warm.
     pub warm: Vec<WarmTimes>,
+    /// The newest whole checkpoint that appeared after the ranks were asked to save.
+    pub saved: Option<Point>,
     /// From the start of supervision to its end, suspended time not counted.
     pub took: Duration,
 }
@@ -165,6 +196,9 @@ struct Runtime<'a> {
     asked: Vec<Asked>,
     outcome: Option<Outcome>,
     stuck: Vec<StuckRank>,
+    checkpoints: Checkpoints,
+    /// The last attempt of which was said what follows from its failure.
+    decided: Option<u32>,
     /// How much longer than asked for the last wait took: that long nvlaunch was stopped, where a
     /// `SIGCONT` says that it was.
     overslept: Duration,
@@ -186,7 +220,7 @@ pub fn run(job: Job<'_>, logs: &mut Logs, signals: Signals) -> io::Result<Ended>
         // The keeper first: it must not inherit what the shims inherit.
         keeper: None,
         keepers: 0,
-        warm: WarmStart::new(&job.plan.warmth, job.policy.max_restarts),
+        warm: WarmStart::new(&job.plan.warmth, job.policy.clone()),
         family,
         ranks: Ranks::new(job.spec.signal_scope, job.mark.limit, job.open_files)?,
         missing: None,
@@ -195,6 +229,8 @@ pub fn run(job: Job<'_>, logs: &mut Logs, signals: Signals) -> io::Result<Ended>
         asked: Vec::new(),
         outcome: None,
         stuck: Vec::new(),
+        checkpoints: Checkpoints::new(job.look.clone()),
+        decided: None,
         overslept: Duration::ZERO,
         job,
         logs,
@@ -239,7 +275,8 @@ impl Runtime<'_> {
         // Nothing depends on the exact time of a look: it costs one wake-up, not one each 50 ms.
         let look = self.job.meeting.next_wake().map(until);
         let warm = self.warm.next_wake().map(until);
-        let timeout = deadline.into_iter().chain(look).chain(warm).min();
+        let checkpoints = self.checkpoints.next_wake().map(until);
+        let timeout = deadline.into_iter().chain(look).chain(warm).chain(checkpoints).min();
         let mut events = [EpollEvent::empty(); 64];
         let waited = self.epoll.wait(&mut events, epoll_timeout(timeout));
         self.overslept = timeout.map_or(Duration::ZERO, |t| before.elapsed().saturating_sub(t));
@@ -260,6 +297,7 @@ impl Runtime<'_> {
             match event.data() {
                 SIGNALS => self.take_signals(),
                 KEEPER => self.replace_keeper(),
+                CHECKPOINTS => self.checkpoint_turn(),
                 GATHERING => self.job.meeting.gathering_begins(self.clock.now()),
                 warm_start::CONTROL
                 | warm_start::ENDED
@@ -267,6 +305,11 @@ impl Runtime<'_> {
                 | warm_start::CHANNEL => self.warm_turn(),
                 rank => self.look_at(u32::try_from(rank).expect("the data of a rank is its rank")),
             }
+        }
+        if self.outcome.is_none()
+            && self.checkpoints.next_wake().is_some_and(|at| at <= self.clock.now())
+        {
+            self.checkpoint_turn();
         }
         if self.core.next_wake().is_some_and(|at| at <= self.clock.now()) {
             self.feed(Event::Tick);
@@ -300,8 +343,14 @@ impl Runtime<'_> {
                         let from = from.map(|pid| (pid, name(pid)));
                         self.asked.push(Asked { at: self.clock.now(), signal, from });
                         self.keep_who_is_missing(None);
-                        let line = announce::asked(self.asked.len(), signal, &self.job.policy);
-                        self.say(line);
+                        // What nvlaunch asks of itself, as at the end of a smoke test, is no news.
+                        if self.asked.last().is_none_or(|asked| !asked.is_by_nvlaunch()) {
+                            let (times, now) = (self.asked.len(), self.clock.now());
+                            self.say(match self.ranks.unreaped()[..] {
+                                [] if times == 1 => Some(announce::asked_between(signal)),
+                                _ => announce::asked(times, signal, &self.job.policy, now),
+                            });
+                        }
                     }
                     self.feed(event);
                 }
@@ -384,19 +433,32 @@ impl Runtime<'_> {
                 self.logs.record(step.to_line());
             }
             self.say(announce::killed(&actions));
+            self.say_what_follows();
             for action in actions {
                 self.act(action, &mut queue);
             }
         }
     }
 
+    /// Once for each failure, when it was decided about.
+    fn say_what_follows(&mut self) {
+        let last = self.core.past().last();
+        let attempt = Some(self.core.attempt()).filter(|attempt| attempt.decision.is_some());
+        let Some(attempt) = attempt.or(last) else { return };
+        if self.decided < Some(attempt.number) {
+            let line = announce::restart(attempt);
+            self.decided = Some(attempt.number);
+            self.say(line);
+        }
+    }
+
     fn act(&mut self, action: Action, answers: &mut VecDeque<Event>) {
         match action {
             Action::SpawnAll { attempt } => self.spawn_all(attempt, answers),
-            Action::Prepare { .. }
-            | Action::Assess { .. }
-            | Action::Verify
-            | Action::WatchSaves => {}
+            Action::Prepare { attempt } => self.prepare(attempt, answers),
+            Action::Assess { rank } => self.assess(rank, answers),
+            Action::Verify => self.verify(answers),
+            Action::WatchSaves => self.watch_saves(),
             Action::CancelSpawns => self.warm.cancel_spawns(),
             Action::Signal { rank, signal } => {
                 let is_notice = !self.signals.is_end(signal) && signal != nix::libc::SIGTERM;
@@ -431,6 +493,7 @@ impl Runtime<'_> {
                 let limit = if is_held { DRAIN_LIMIT_WHERE_HELD } else { DRAIN_LIMIT };
                 self.output = self.logs.close_attempt(limit);
                 self.job.meeting.end_attempt();
+                self.end_watch();
             }
             Action::Suspend => {
                 self.suspend();
@@ -447,8 +510,6 @@ impl Runtime<'_> {
     }
 
     fn spawn_all(&mut self, attempt: u32, answers: &mut VecDeque<Event>) {
-        let max_restarts = self.job.policy.max_restarts;
-        self.say(self.core.past().last().and_then(|p| announce::restart(p, attempt, max_restarts)));
         let count = self.job.plan.ranks.len();
         self.ranks.begin_attempt(count);
         self.family.begin_attempt();
@@ -470,11 +531,22 @@ impl Runtime<'_> {
                 return;
             }
         };
+        self.forget_reported();
+        let resume = self.resume(attempt);
         let waiting = pipes.into_iter().map(|pipes| {
             let error_file = pipes.error_file.clone();
             self.error_files.push(error_file.clone());
             let run_dir = self.job.run_dir.clone();
-            Waiting { env: AttemptEnv { attempt, master_port, error_file, run_dir }, pipes }
+            Waiting {
+                env: AttemptEnv {
+                    attempt,
+                    master_port,
+                    error_file,
+                    run_dir,
+                    resume: resume.clone(),
+                },
+                pipes,
+            }
         });
         let waiting: Vec<Waiting> = waiting.collect();
         if self.warm.is_for(attempt) {
@@ -602,6 +674,7 @@ impl Runtime<'_> {
 
     fn into_ended(mut self) -> Ended {
         self.end_template();
+        let saved = self.last_saved();
         if let Some(keeper) = self.keeper.take() {
             if matches!(self.outcome, Some(Outcome::Stuck { .. })) {
                 keeper.leave();
@@ -621,6 +694,7 @@ impl Runtime<'_> {
             refusals: self.job.meeting.refusals(),
             took: self.clock.now(),
             warm: self.warm.into_times(),
+            saved,
         }
     }
 }

@@ -16,7 +16,7 @@ use nix::fcntl::OFlag;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use rustix::process::Signal;
 
-use super::event::Now;
+use super::event::{Now, Policy};
 use super::shim::Order;
 use crate::host::process::{self, Process};
 use crate::plan::Plan;
@@ -113,7 +113,7 @@ pub struct WarmTimes {
 #[derive(Debug)]
 pub struct WarmStart {
     plan: Option<WarmPlan>,
-    max_restarts: u32,
+    policy: Policy,
     template: Option<(Template, State)>,
     templates: u32,
     /// When a template is to be started for later attempts.
@@ -130,14 +130,14 @@ pub struct WarmStart {
 
 impl WarmStart {
     /// Nothing is started yet.
-    pub fn new(warmth: &Warmth, max_restarts: u32) -> Self {
+    pub fn new(warmth: &Warmth, policy: Policy) -> Self {
         let plan = match warmth {
             Warmth::Warm(plan) => Some(plan.clone()),
             Warmth::Off | Warmth::Cold { .. } => None,
         };
         Self {
             plan,
-            max_restarts,
+            policy,
             template: None,
             templates: 0,
             prepare_at: None,
@@ -157,7 +157,7 @@ impl WarmStart {
 
     /// An attempt starts cold; a later one may need a template.
     pub fn cold_attempt(&mut self, now: Now) {
-        if self.plan.is_some() && self.template.is_none() && self.max_restarts > 0 {
+        if self.plan.is_some() && self.template.is_none() && self.policy.may_restart_after(0) {
             self.prepare_at = Some(now + PREPARE_AFTER);
         }
     }
@@ -411,7 +411,7 @@ impl WarmStart {
         let _ = gate.write_all(&vec![b'g'; ranks]);
         self.times.push(WarmTimes { attempt, fork_to_script: vec![None; ranks] });
         let is_needed = |later: u32| self.plan.as_ref().is_some_and(|plan| plan.is_for(later));
-        if attempt >= self.max_restarts || !is_needed(attempt + 1) {
+        if !self.policy.may_restart_after(attempt) || !is_needed(attempt + 1) {
             self.retire();
         }
     }

@@ -56,9 +56,10 @@ pub fn describe(
         name
     });
     let packet = Packet::default().one(rank.to_string()).many(streams).many(cpus).many(own);
-    let args = script_args(planned);
-    // The template has the arguments of rank 0.
-    let packet = if args == script_args(&plan.ranks[0]) {
+    let args = plan.rank_args(rank, &waiting.env);
+    let args = script_args(&args);
+    // The template has the arguments of rank 0, without where to resume.
+    let packet = if args == script_args(&plan.ranks[0].args) {
         packet.one("0")
     } else {
         packet.one("1").many(args)

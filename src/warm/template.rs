@@ -229,17 +229,18 @@ fn setup(rank: &RankPlan, warm: &WarmPlan, me: i32, python_path: Option<&OsStr>)
 
 /// `sys.argv` before the script is looked for.
 fn argv(rank: &RankPlan) -> impl Iterator<Item = &OsStr> {
-    let is_module = is_module(rank);
+    let is_module = is_module(&rank.args);
     let first = is_module.then_some(OsStr::new("-m"));
     first.into_iter().chain(rank.args.iter().skip(if is_module { 3 } else { 1 }).map(AsRef::as_ref))
 }
 
-/// The script's own arguments: those behind `-u SCRIPT` or `-u -m MODULE`.
-pub fn script_args(rank: &RankPlan) -> &[OsString] {
-    rank.args.get(if is_module(rank) { 3 } else { 2 }..).unwrap_or_default()
+/// The script's own arguments among those of its interpreter: those behind `-u SCRIPT` or
+/// `-u -m MODULE`.
+pub fn script_args(args: &[OsString]) -> &[OsString] {
+    args.get(if is_module(args) { 3 } else { 2 }..).unwrap_or_default()
 }
 
 /// A script of that name has a path before it (see [`crate::plan`]).
-fn is_module(rank: &RankPlan) -> bool {
-    rank.args.get(1).is_some_and(|word| word == "-m")
+fn is_module(args: &[OsString]) -> bool {
+    args.get(1).is_some_and(|word| word == "-m")
 }

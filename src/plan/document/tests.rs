@@ -81,6 +81,8 @@ impl Case<'_> {
             },
             findings: Vec::new(),
             variables: self.preflight.iter().map(choice).collect(),
+            compat: None,
+            python: crate::compat::Python::default(),
         };
         let judgement = Some(&judgement);
         let plan = crate::plan::decide(&spec, &facts, judgement).expect("a plan");
@@ -91,8 +93,13 @@ impl Case<'_> {
     /// `action value (origin): reason`, and whether the runtime does the same.
     fn of(&self, name: &str) -> String {
         let (plan, document) = self.plan();
-        let attempt =
-            crate::plan::AttemptEnv { attempt: 0, master_port: 1, error_file: None, run_dir: None };
+        let attempt = crate::plan::AttemptEnv {
+            attempt: 0,
+            master_port: 1,
+            error_file: None,
+            run_dir: None,
+            resume: None,
+        };
         let given = plan.rank_env(0, &attempt);
         let given = given.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
         let is_removed = plan.removed_env().any(|removed| removed == name);

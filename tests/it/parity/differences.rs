@@ -135,6 +135,7 @@ pub const DIFFERENCES: &[Difference] = &[
     },
     any("env NVLAUNCH_ATTEMPT", "-", "*", "nvlaunch's own names"),
     any("env NVLAUNCH_BACKEND", "-", "gloo", "nvlaunch's own names"),
+    any("env NVLAUNCH_PROGRESS_FILE", "-", "<dir>/*", "nvlaunch's own names"),
     any("env NVLAUNCH_RUN_DIR", "-", "<dir>/*", "nvlaunch's own names"),
     any("env NVLAUNCH_RUN_ID", "-", "<id>", "nvlaunch's own names"),
     any("env NVLAUNCH_VERSION", "-", "*", "nvlaunch's own names"),

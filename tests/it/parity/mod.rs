@@ -83,7 +83,8 @@ fn warm_ranks_do_what_cold_ranks_do() {
     }
     let found: Vec<String> = found
         .iter()
-        .filter(|one| one.what != "env NVLAUNCH_RUN_DIR") // Each run's own.
+        // Each run's own.
+        .filter(|one| !["env NVLAUNCH_RUN_DIR", "env NVLAUNCH_PROGRESS_FILE"].contains(&&*one.what))
         .map(|one| {
             // The fields have the names of the other comparison.
             let Different { row, what, torchrun: cold, nvlaunch: warm } = one;

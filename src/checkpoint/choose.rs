@@ -1,0 +1,244 @@
+//! Chooses what an attempt resumes from, and says what was passed over.
+//!
+//! - S1: what was written a moment ago may still be being written, by another job: it is looked at
+//!   twice, and counts where both looks agree. What is newer and does not come to rest is passed
+//!   over in the end. After a failure of this job nobody can write any more (the ranks are gone), and
+//!   one look is enough.
+//! - S2: what was chosen is judged again last of all: a framework's own thread, or a person, may
+//!   have removed it meanwhile. Then the folder is looked through anew.
+//! - S3: where something newer cannot be judged nothing is chosen, and the attempt does not start.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::io::Io;
+use super::scan::{self, Candidate, Request, Scan};
+use super::{Judged, Layout, Verdict, quarantine};
+use crate::supervise::event::ResumePoint;
+
+/// What was written less than this ago may still be being written.
+const FRESH: Duration = Duration::from_secs(5);
+/// Between two looks at it.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How often the folder is looked through anew before it is given up.
+const ROUNDS: u32 = 5;
+
+/// What is to be looked through, and until when.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// The folder, an absolute path, and what is known of it.
+    pub request: Request,
+    /// How long it may take.
+    pub deadline: Duration,
+}
+
+impl Look {
+    /// Looks through it once.
+    pub fn scan(&self) -> Scan {
+        scan::scan(&self.request, &mut Io::until(Instant::now().checked_add(self.deadline)))
+    }
+
+    /// The newest one that is whole, or why that is not known.
+    pub fn newest(&self) -> Result<Option<Point>, String> {
+        let scan = self.scan();
+        match undecided(&scan, &self.request.folder) {
+            Some(why) => Err(why),
+            None => Ok(scan.chosen().map(Point::of)),
+        }
+    }
+}
+
+/// A whole checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Point {
+    /// How it is laid out.
+    pub layout: Layout,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What orders it among others of its folder; its age in seconds where its name says nothing.
+    pub number: u64,
+    /// Its step, where that is known.
+    pub step: Option<u64>,
+    /// Files that were looked at.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the newest of them was written.
+    pub modified: Option<SystemTime>,
+}
+
+impl Point {
+    fn of(candidate: &Candidate) -> Self {
+        let judged = candidate.judged.as_ref();
+        let modified = judged.and_then(|judged| judged.modified).or(candidate.found.modified);
+        let age = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        Self {
+            layout: candidate.found.layout,
+            path: candidate.found.path.clone(),
+            number: candidate
+                .found
+                .number
+                .or(candidate.step())
+                .unwrap_or_else(|| age.map_or(0, |age| age.as_secs())),
+            step: candidate.step(),
+            files: judged.map_or(0, |judged| judged.files),
+            bytes: judged.map_or(0, |judged| judged.bytes),
+            modified,
+        }
+    }
+
+    /// As the supervisor's core knows it.
+    pub fn to_resume(&self) -> ResumePoint {
+        let path = self.path.to_string_lossy().into_owned();
+        ResumePoint { path, number: self.number, step: self.step }
+    }
+
+    /// Whether it is another one than `before`, saved later.
+    pub fn is_newer_than(&self, before: Option<&Self>) -> bool {
+        before.is_none_or(|before| {
+            let is_over = self.path == before.path && self.modified > before.modified;
+            self.number > before.number || is_over
+        })
+    }
+
+    /// Its name, as people call it.
+    pub fn name(&self) -> String {
+        name(&self.path)
+    }
+}
+
+/// The last part of a path.
+pub fn name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// What the next attempt needs to know.
+#[derive(Debug, Clone)]
+pub struct Choose {
+    /// Where.
+    pub look: Look,
+    /// Whether another job may be writing there: at the first attempt.
+    pub others_write: bool,
+    /// Whether newer ones that are broken are renamed aside.
+    pub quarantine: bool,
+}
+
+/// Something newer than what was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    /// Where it is, or was.
+    pub path: PathBuf,
+    /// Why it was passed over, as the end of a sentence about it.
+    pub why: String,
+    /// Where it was put.
+    pub renamed_to: Option<PathBuf>,
+    /// Why it was not put aside although that was asked for.
+    pub stays: Option<String>,
+}
+
+/// What was chosen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Chosen {
+    /// Where to resume; `None` is the beginning.
+    pub point: Option<Point>,
+    /// What is newer and was passed over, newest first.
+    pub passed: Vec<Passed>,
+}
+
+/// Why nothing may be chosen, as a sentence.
+fn undecided(scan: &Scan, folder: &Path) -> Option<String> {
+    if let Some(why) = &scan.failed {
+        return Some(format!("the checkpoint folder {} {why}", folder.display()));
+    }
+    Some(format!("the checkpoint {}", scan.undecided()?))
+}
+
+/// Chooses (S1 to S3). `between` waits for as long as it is told.
+pub fn choose(wanted: &Choose, between: impl Fn(Duration)) -> Result<Chosen, String> {
+    let folder = &wanted.look.request.folder;
+    let end = Instant::now().checked_add(wanted.look.deadline);
+    let mut before: Option<Vec<Seen>> = None;
+    for round in 1..=ROUNDS {
+        let mut io = Io::until(end);
+        let scan = scan::scan(&wanted.look.request, &mut io);
+        if let Some(why) = undecided(&scan, folder) {
+            return Err(why);
+        }
+        let seen = seen(&scan);
+        if wanted.others_write && seen.iter().any(Seen::is_fresh) {
+            let is_chosen_same = |before: &Vec<Seen>| {
+                scan.chosen.is_none_or(|_| seen.last().is_none_or(|last| before.contains(last)))
+            };
+            let rests = before
+                .as_ref()
+                .is_some_and(|before| *before == seen || round == ROUNDS && is_chosen_same(before));
+            before = Some(seen);
+            if !rests {
+                between(SETTLE);
+                continue;
+            }
+        }
+        let passed = passed_over(&scan, wanted);
+        let Some(chosen) = scan.chosen() else { return Ok(Chosen { point: None, passed }) };
+        // S2
+        let again = scan::judge_again(&chosen.found, &wanted.look.request.cx, &mut io);
+        if again.verdict == Verdict::Whole {
+            return Ok(Chosen { point: Some(Point::of(chosen)), passed });
+        }
+    }
+    let folder = folder.display();
+    Err(format!("the checkpoints in {folder} did not stay as they are while they were looked at"))
+}
+
+/// What two looks must agree in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    path: PathBuf,
+    judged: Option<Judged>,
+}
+
+impl Seen {
+    fn is_fresh(&self) -> bool {
+        let modified = self.judged.as_ref().and_then(|judged| judged.modified);
+        // What is younger than now was written by a machine with another clock, who knows when.
+        modified.is_some_and(|at| at.elapsed().map_or(true, |age| age < FRESH))
+    }
+}
+
+fn seen(scan: &Scan) -> Vec<Seen> {
+    let upto = scan.chosen.map_or(scan.candidates.len(), |chosen| chosen + 1);
+    let seen = |candidate: &Candidate| Seen {
+        path: candidate.found.path.clone(),
+        judged: candidate.judged.clone(),
+    };
+    scan.candidates[..upto].iter().map(seen).collect()
+}
+
+/// What is newer than the chosen one; what is broken is renamed aside where that is asked for.
+fn passed_over(scan: &Scan, wanted: &Choose) -> Vec<Passed> {
+    let mut list = Vec::new();
+    for candidate in scan.newer() {
+        let Some(judged) = &candidate.judged else { continue };
+        let path = candidate.found.path.clone();
+        let mut passed = Passed { path, why: String::new(), renamed_to: None, stays: None };
+        match &judged.verdict {
+            Verdict::Broken(flaws) => {
+                let flaws: Vec<String> = flaws.iter().take(2).map(ToString::to_string).collect();
+                passed.why = format!("is not whole: {}", flaws.join("; "));
+                if wanted.quarantine {
+                    let folder = &wanted.look.request.folder;
+                    let pointer = scan.pointer.as_ref();
+                    let others_write = wanted.others_write;
+                    match quarantine::put_aside(folder, candidate, pointer, others_write) {
+                        Ok(to) => passed.renamed_to = Some(to),
+                        Err(why) => passed.stays = Some(why),
+                    }
+                }
+            }
+            Verdict::Export(why) => passed.why = format!("holds weights alone: {why}"),
+            Verdict::Whole | Verdict::Unknown(_) => continue,
+        }
+        list.push(passed);
+    }
+    list
+}
