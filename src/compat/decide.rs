@@ -417,3 +417,6 @@ pub fn backend(
         _ => chosen,
     }
 }
+
+#[cfg(test)]
+mod tests;

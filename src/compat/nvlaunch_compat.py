@@ -84,10 +84,11 @@ class Layer:
 
     def install(self):
         """Put each piece in its place; one that fails leaves the others alone."""
-        for name in self.pieces:
+        for name in list(self.pieces):
             try:
                 getattr(self, "install_" + name)()
             except Exception as error:
+                del self.pieces[name]
                 _step_aside(name, error)
 
     def is_needed(self):
@@ -107,7 +108,10 @@ class Layer:
                     self._device = getattr(self.torch, "gcu", None) or torch_gcu
                 except Exception as error:
                     words = " ".join(str(error).split())[:300]
-                    self.warn("torch_gcu cannot be imported (%s)" % words)
+                    self.warn(
+                        "torch_gcu cannot be imported (%s):\n"
+                        "  THE GCUS ARE NOT USED, tensors stay on the CPU and gloo carries them" % words
+                    )
         return self._device
 
     def is_speaker(self):
@@ -120,8 +124,9 @@ class Layer:
             _say("\n".join([head] + ["  " + text for text in self.pieces.values()]))
 
     def warn(self, why):
-        if self.is_speaker() and _is_first_to_say("warning"):
-            _say("WARNING: " + why + "\n  the GCUs are not used: tensors stay on the CPU, with gloo")
+        # What nvlaunch knew before the start it has said.
+        if self.is_speaker() and not self.plan["is_warned"] and _is_first_to_say("warning"):
+            _say("WARNING: " + why)
 
     def replace(self, owner, name, change):
         """Put a function before another; `change` returns what is called instead, or None.
@@ -183,7 +188,7 @@ class Layer:
         args, kwargs = list(args), dict(kwargs)
         device = kwargs.get("device_id")
         # A group that is bound to a device which is not there cannot be made.
-        if str(device).startswith("cuda") or isinstance(device, int) and not self.device():
+        if str(device).startswith("cuda") or (isinstance(device, int) and not self.device()):
             self.say_changes()
             del kwargs["device_id"]
         asked = args[place] if len(args) > place else kwargs.get("backend")
@@ -211,7 +216,10 @@ class Layer:
         for name in names:
             if name != asked and self.can_work(name):
                 if self.plan["mode"] == "gcu" and "eccl" not in name and self.device():
-                    self.warn("eccl is not here, and gloo carries no tensors of a GCU")
+                    self.warn(
+                        "eccl is not here, and gloo carries tensors of the CPU only:\n"
+                        "  THE GCUS CANNOT EXCHANGE GRADIENTS"
+                    )
                 return name
         return None
 

@@ -144,6 +144,7 @@ fn orders(layer: &Layer) -> String {
         "backend": layer.backend,
         "is_asked": layer.is_backend_asked,
         "pieces": pieces,
+        "is_warned": !layer.warnings.is_empty(),
     })
     .to_string()
 }

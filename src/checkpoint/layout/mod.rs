@@ -1,15 +1,26 @@
 //! One adapter for each layout: where its checkpoints are, and what makes one whole.
 
+pub mod accelerate;
 pub mod composer;
 pub mod dcp;
 mod dcp_index;
 pub mod deepspeed;
+pub mod export;
+pub mod files;
 #[cfg(test)]
 mod fixtures;
+pub mod hf;
+mod inside;
+pub mod lightning;
 pub mod megatron;
+pub mod mmengine;
 pub mod nemo;
+mod parts;
+#[cfg(test)]
+mod samples;
 mod tally;
 pub mod torchtitan;
+mod value;
 
 use std::path::Path;
 
@@ -68,14 +79,15 @@ pub static ADAPTERS: &[&dyn Adapter] = &[
     &nemo::Nemo,
     &deepspeed::Deepspeed,
     &torchtitan::Torchtitan,
-    // hf
-    // accelerate
-    // mmengine
-    // lightning
+    // some of its scripts name folders as the Trainer does: these are looked into
+    &accelerate::Accelerate,
+    &hf::Hf,
+    &mmengine::Mmengine,
+    &lightning::Lightning,
     &composer::Composer,
     &dcp::DcpAdapter,
-    // files
-    // export
+    &files::Files,
+    &export::Export,
 ];
 
 /// The number in a folder's name, and whether it is the step: `step_200` and `iter_0000200` tell it,
