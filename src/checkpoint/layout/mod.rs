@@ -79,6 +79,7 @@ pub static ADAPTERS: &[&dyn Adapter] = &[
     &nemo::Nemo,
     &deepspeed::Deepspeed,
     &torchtitan::Torchtitan,
+    // some of its scripts name folders as the Trainer does: these are looked into
     &accelerate::Accelerate,
     &hf::Hf,
     &mmengine::Mmengine,
