@@ -114,7 +114,11 @@ fn short(cluster: &[u8], next: Option<&OsStr>, known: &Known<'_>) -> Step {
 }
 
 fn value_in(next: Option<&OsStr>, takes: Takes) -> Step {
-    if next.is_some_and(|word| takes == Takes::Anything || is_value(word)) { Step::Words(2) } else { Step::Broken }
+    if next.is_some_and(|word| takes == Takes::Anything || is_value(word)) {
+        Step::Words(2)
+    } else {
+        Step::Broken
+    }
 }
 
 /// Whether a word can be the value of the option before it: no option itself. `-1` is a number, so
