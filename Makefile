@@ -46,6 +46,8 @@ build: ## build target/release/nvlaunch
 
 venv: ## make .venv with PyTorch (about 6 GB, once)
 	@$(MAKE_VENV) .venv requirements.txt --python 3.11-3.14 --size-gb 6 --minutes '2 to 10'
+	@$(MAKE_VENV) .venvs/mmengine requirements-mmengine.txt --python 3.11-3.14 \
+		--size-gb 1 --minutes '1 or 2' --sees .venv
 
 test: venv ## run the tests (with real PyTorch, under 20 minutes on 2 cores)
 	@$(need_cargo) $(CARGO) test --locked --no-fail-fast $(ARGS)

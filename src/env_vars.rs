@@ -68,6 +68,10 @@ variables! {
     Read SYSROOT = "NVLAUNCH_SYSROOT";
     /// The launch profile, as `--profile`.
     Read PROFILE = "NVLAUNCH_PROFILE";
+    /// With `--compat gcu`: whether `torch_gcu`'s `transfer_to_gcu` is imported (1), which makes
+    /// `torch.cuda` mean GCUs. It needs a `PyTorch` that is built for CUDA and turns `torch.jit.script`
+    /// off.
+    Read COMPAT_TRANSFER = "NVLAUNCH_COMPAT_TRANSFER";
     /// The level of the developers' log on stderr, `error` to `trace`; off by default.
     Read LOG = "NVLAUNCH_LOG";
     /// The file that the probe loads in place of `libnvidia-ml.so.1`; for tests.
@@ -98,8 +102,9 @@ variables! {
     Read CONDA_PREFIX = "CONDA_PREFIX";
     /// The version of Python that pyenv's `python` stands for.
     Read PYENV_VERSION = "PYENV_VERSION";
-    /// Folders of packages that come before the interpreter's own.
-    Read PYTHONPATH = "PYTHONPATH";
+    /// Folders of packages that come before the interpreter's own. With `--compat` its folder comes
+    /// first.
+    ReadAndSet PYTHONPATH = "PYTHONPATH";
     /// Where it is set, the user's own packages are left out.
     Read PYTHONNOUSERSITE = "PYTHONNOUSERSITE";
     /// Where the user's own packages are, instead of below `HOME`.
@@ -108,6 +113,8 @@ variables! {
     Read HOME = "HOME";
     /// Fixes the seed of hashes, which warm ranks share in any case.
     Read PYTHONHASHSEED = "PYTHONHASHSEED";
+    /// Where it is not 1, `PyTorch` looks for no entry points, and `--compat` goes another way.
+    Read TORCH_AUTOLOAD = "TORCH_DEVICE_BACKEND_AUTOLOAD";
     /// The working folder, with the links that led to it.
     Read PWD = "PWD";
     /// Where programs without a slash in their name are.
@@ -185,8 +192,18 @@ variables! {
 }
 
 /// The names that begin with `NVLAUNCH_` and are no option's.
-pub const OWN: &[&str] =
-    &[RUN_ID, ATTEMPT, RUN_DIR, VERSION, RESUME_FROM, RESUME_STEP, PROGRESS_FILE, LOG, NVML_LIB];
+pub const OWN: &[&str] = &[
+    RUN_ID,
+    ATTEMPT,
+    RUN_DIR,
+    VERSION,
+    RESUME_FROM,
+    RESUME_STEP,
+    PROGRESS_FILE,
+    LOG,
+    NVML_LIB,
+    COMPAT_TRANSFER,
+];
 
 #[cfg(test)]
 mod tests {

@@ -32,6 +32,7 @@ exit_codes! {
     OK = 0;
     /// `nvlaunch replay`: the recorded decisions are not the ones this program takes.
     /// `nvlaunch plan --diff`: the plan is not the one of the file.
+    /// `nvlaunch smoke`: a value is wrong, a rank failed, or time was up.
     DIFFERS = 1;
     /// The command line (or a `PET_*` variable) cannot be understood.
     USAGE = 2;

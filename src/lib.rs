@@ -11,6 +11,7 @@
 pub mod checkpoint;
 pub mod cli;
 pub mod command;
+pub mod compat;
 pub mod diagnose;
 pub mod env_vars;
 pub mod error;
@@ -25,6 +26,7 @@ pub mod probe;
 pub mod profile;
 pub mod report;
 pub mod settings;
+pub mod smoke;
 pub mod store;
 pub mod supervise;
 pub mod warm;

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 /// The most entries that are read of one folder.
@@ -29,6 +29,9 @@ pub enum IoError {
     /// It is something else than was expected: a folder, a device, a fifo.
     #[error("is no file")]
     NoFile,
+    /// It is a link that leads to itself.
+    #[error("is a link that leads nowhere")]
+    Loop,
     /// The system says so.
     #[error("cannot be read: {0}")]
     System(io::Error),
@@ -36,15 +39,18 @@ pub enum IoError {
 
 impl IoError {
     fn of(error: io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => Self::Missing,
+        match (error.kind(), error.raw_os_error()) {
+            (ErrorKind::NotFound | ErrorKind::NotADirectory, _) => Self::Missing,
+            (_, Some(nix::libc::ELOOP)) => Self::Loop,
+            // A socket, or a device that nothing drives.
+            (_, Some(nix::libc::ENXIO | nix::libc::ENODEV)) => Self::NoFile,
             _ => Self::System(error),
         }
     }
 
     /// Whether it says something of the checkpoint, and not of our way to it.
     pub fn is_flaw(&self) -> bool {
-        matches!(self, Self::Missing | Self::NoFile)
+        matches!(self, Self::Missing | Self::NoFile | Self::Loop)
     }
 }
 
@@ -73,6 +79,19 @@ pub struct Stat {
     pub is_folder: bool,
     /// When it was last written.
     pub modified: Option<SystemTime>,
+    /// When it was made here, where the file system keeps that.
+    pub created: Option<SystemTime>,
+}
+
+impl Stat {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            size: metadata.len(),
+            is_folder: metadata.is_dir(),
+            modified: metadata.modified().ok(),
+            created: metadata.created().ok(),
+        }
+    }
 }
 
 /// The way to files.
@@ -137,11 +156,18 @@ impl Io {
     pub fn stat(&mut self, path: &Path) -> Result<Stat, IoError> {
         self.operation()?;
         let metadata = fs::metadata(path).map_err(IoError::of)?;
-        Ok(Stat {
-            size: metadata.len(),
-            is_folder: metadata.is_dir(),
-            modified: metadata.modified().ok(),
-        })
+        Ok(Stat::of(&metadata))
+    }
+
+    /// What a link holds, as it stands there; `None` where there is no link.
+    pub fn link(&mut self, path: &Path) -> Result<Option<PathBuf>, IoError> {
+        self.operation()?;
+        match fs::read_link(path) {
+            Ok(target) => Ok(Some(target)),
+            // what is there is no link
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(None),
+            Err(error) => Err(IoError::of(error)),
+        }
     }
 
     /// A file, opened so that neither a fifo nor a device holds us.
@@ -154,7 +180,8 @@ impl Io {
         if !metadata.is_file() {
             return Err(IoError::NoFile);
         }
-        Ok(Opened { file, size: metadata.len(), modified: metadata.modified().ok() })
+        let Stat { size, modified, created, .. } = Stat::of(&metadata);
+        Ok(Opened { file, size, modified, created })
     }
 
     /// Up to `len` bytes from `offset`; fewer where the file ends.
@@ -204,4 +231,14 @@ pub struct Opened {
     pub size: u64,
     /// When it was last written.
     pub modified: Option<SystemTime>,
+    /// When it was made here, where the file system keeps that.
+    pub created: Option<SystemTime>,
+}
+
+impl Opened {
+    /// What opening it told.
+    pub fn stat(&self) -> Stat {
+        let Self { size, modified, created, .. } = *self;
+        Stat { size, is_folder: false, modified, created }
+    }
 }

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::io::{Io, IoError};
+use super::io::{Entry, Io, IoError};
 use super::layout::{ADAPTERS, Adapter, Cx, Pointer};
 use super::{Flaw, Found, Judged, Layout, Verdict};
 
@@ -86,26 +86,28 @@ impl Scan {
 /// Looks through a folder.
 pub fn scan(request: &Request, io: &mut Io) -> Scan {
     let mut scan = Scan::default();
-    if let Err(error) = fill(request, io, &mut scan) {
-        scan.failed = match error {
-            IoError::Missing => None,
-            error => Some(error.to_string()),
-        };
+    match io.list(&request.folder) {
+        Err(IoError::Missing) => {}
+        Err(error) => scan.failed = Some(error.to_string()),
+        Ok(entries) => {
+            if let Err(error) = fill(request, &entries, io, &mut scan) {
+                scan.failed = Some(error.to_string());
+            }
+        }
     }
     scan
 }
 
-fn fill(request: &Request, io: &mut Io, scan: &mut Scan) -> Result<(), IoError> {
+fn fill(request: &Request, entries: &[Entry], io: &mut Io, scan: &mut Scan) -> Result<(), IoError> {
     let folder = &request.folder;
-    let entries = io.list(folder)?;
     let adapters = ADAPTERS.iter().filter(|a| request.layout.is_none_or(|l| l == a.layout()));
     for adapter in adapters {
-        let found = adapter.find(folder, &entries, &request.cx, io)?;
+        let found = adapter.find(folder, entries, &request.cx, io)?;
         if found.is_empty() {
             continue;
         }
         scan.layout = Some(adapter.layout());
-        scan.pointer = adapter.pointer(folder, &entries, io);
+        scan.pointer = adapter.pointer(folder, entries, io);
         judge_all(*adapter, found, request, io, scan);
         break;
     }

@@ -43,6 +43,7 @@ pub fn program() -> Command {
             .arg(hint("script", ValueHint::FilePath))
             .arg(hint("args", ValueHint::AnyPath).num_args(0..).trailing_var_arg(true)),
         super::preflight::command().about("Whether this machine can train"),
+        super::smoke::command().about("Prove that this machine can train"),
         super::profile::command(),
         Command::new("explain")
             .about("What a finding means")

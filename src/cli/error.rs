@@ -140,6 +140,10 @@ impl Explain for CliError {
                 "preflight starts nothing; a script of that name is run by `nvlaunch run preflight`"
                     .to_owned()
             }
+            Self::UnexpectedWord { command: "smoke", .. } => {
+                "smoke starts a program of its own; a script of that name is run by `nvlaunch run smoke`"
+                    .to_owned()
+            }
             Self::UnexpectedWord { command: "explain", .. } => {
                 "usage: nvlaunch explain CODE, or nvlaunch explain --list".to_owned()
             }

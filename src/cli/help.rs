@@ -22,6 +22,7 @@ Usage:
   nvlaunch [run] [options] --no-python program [args...]
   nvlaunch plan [options] [script.py [args...]]
   nvlaunch preflight [options]
+  nvlaunch smoke [options]
   nvlaunch profile list|show|lint|schema|init
   nvlaunch explain CODE
   nvlaunch replay FILE
@@ -70,6 +71,24 @@ would be refused. `nvlaunch explain CODE` says more about a finding.
 /// The help of `nvlaunch preflight`.
 pub(super) fn preflight() -> String {
     options(super::preflight::command(), PREFLIGHT)
+}
+
+const SMOKE: &str = "\
+Proves that init_process_group and the collectives work here: starts ranks with
+a small program of its own, checks the values that come out, and measures
+all_reduce.
+
+Usage:
+  nvlaunch smoke [options]
+
+The exit code is 0 where all is right. It is 1 where something is wrong, and
+then the rank, the step and who waited are named; 69 where preflight refuses the
+machine; 128 + n where signal n ended the test.
+";
+
+/// The help of `nvlaunch smoke`.
+pub(super) fn smoke() -> String {
+    options(super::smoke::command(), SMOKE)
 }
 
 /// The help of `nvlaunch explain`.

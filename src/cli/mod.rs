@@ -19,6 +19,7 @@ mod options;
 mod plan;
 mod preflight;
 mod profile;
+mod smoke;
 pub mod split;
 #[cfg(test)]
 mod tests;
@@ -35,12 +36,13 @@ pub use options::{RunArgs, Words, command};
 pub use plan::{PlanArgs, PlanOutput};
 pub use preflight::{Explained, PreflightArgs};
 pub use profile::{InitArgs, LintArgs, ListArgs, ProfileCommand, ShowArgs};
+pub use smoke::{PLACEHOLDER, SmokeArgs};
 
 use crate::settings::env::Env;
 
 /// The words that are subcommands where they stand first.
 pub const SUBCOMMANDS: &[&str] =
-    &["run", "plan", "preflight", "profile", "explain", "replay", "generate", "help"];
+    &["run", "plan", "preflight", "profile", "explain", "replay", "smoke", "generate", "help"];
 
 /// What nvlaunch was asked to do.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub enum Invocation {
     },
     /// Judge the machine, and start nothing.
     Preflight(Box<PreflightArgs>),
+    /// Prove that collectives work here.
+    Smoke(Box<SmokeArgs>),
     /// Say what launch profiles there are, and what is in them.
     Profile(ProfileCommand),
     /// Say what a finding of preflight means.
@@ -80,6 +84,7 @@ pub fn parse(argv: Vec<OsString>, _env: &Env) -> Result<Invocation, CliError> {
         Some("plan") => plan(words.split_off(1)),
         Some("replay") => replay(&words[1..]),
         Some("preflight") => preflight::preflight(&words[1..]),
+        Some("smoke") => smoke::smoke(&words[1..]),
         Some("profile") => profile::profile(&words[1..]),
         Some("explain") => preflight::explain(&words[1..]),
         Some("generate") => generate::generate(&words[1..]),
@@ -182,6 +187,7 @@ fn help(words: &[OsString]) -> Result<Invocation, CliError> {
         Some("plan") => Ok(Invocation::Print(help::plan())),
         Some("replay") => Ok(Invocation::Print(help::replay())),
         Some("preflight") => Ok(Invocation::Print(help::preflight())),
+        Some("smoke") => Ok(Invocation::Print(help::smoke())),
         Some("profile") => Ok(Invocation::Print(help::profile())),
         Some("explain") => Ok(Invocation::Print(help::explain())),
         Some("generate") => Ok(Invocation::Print(help::generate())),

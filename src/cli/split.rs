@@ -11,17 +11,16 @@ use std::os::unix::ffi::OsStrExt as _;
 #[derive(Debug)]
 pub struct Known<'a> {
     long: Vec<(&'a str, Takes)>,
-    short: Vec<(char, Takes)>,
+    short: Vec<(char, bool)>,
 }
 
-/// What an option takes.
+/// What an option takes besides its own word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Takes {
     Nothing,
-    /// A word that is no option itself.
-    Value,
-    /// Whatever comes next: arguments for somebody else.
-    Anything,
+    Word,
+    /// A word that may look like an option, as `--resume {path}` does.
+    Text,
 }
 
 impl<'a> Known<'a> {
@@ -31,14 +30,14 @@ impl<'a> Known<'a> {
         for arg in command.get_arguments() {
             // An option whose value only ever stands behind `=` takes no further word.
             let takes_value = arg.get_action().takes_values() && !arg.is_require_equals_set();
-            let takes = match (takes_value, arg.is_allow_hyphen_values_set()) {
-                (false, _) => Takes::Nothing,
-                (true, false) => Takes::Value,
-                (true, true) => Takes::Anything,
-            };
             let aliases = arg.get_all_aliases().unwrap_or_default();
+            let takes = match takes_value {
+                false => Takes::Nothing,
+                true if arg.is_allow_hyphen_values_set() => Takes::Text,
+                true => Takes::Word,
+            };
             known.long.extend(arg.get_long().into_iter().chain(aliases).map(|l| (l, takes)));
-            known.short.extend(arg.get_short().map(|s| (s, takes)));
+            known.short.extend(arg.get_short().map(|s| (s, takes_value)));
         }
         known
     }
@@ -47,7 +46,7 @@ impl<'a> Known<'a> {
         self.long.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, takes)| *takes)
     }
 
-    fn short(&self, letter: u8) -> Option<Takes> {
+    fn short(&self, letter: u8) -> Option<bool> {
         self.short.iter().find(|(known, _)| *known == char::from(letter)).map(|(_, takes)| *takes)
     }
 }
@@ -97,7 +96,8 @@ fn long(name: &[u8], next: Option<&OsStr>, known: &Known<'_>) -> Step {
         None => Step::Broken,
         // Whether a flag may have `=value` is clap's to say.
         Some(takes) if takes == Takes::Nothing || end < name.len() => Step::Words(1),
-        Some(takes) => value_in(next, takes),
+        Some(Takes::Text) if next.is_some_and(is_text) => Step::Words(2),
+        Some(_) => value_in(next),
     }
 }
 
@@ -105,20 +105,21 @@ fn short(cluster: &[u8], next: Option<&OsStr>, known: &Known<'_>) -> Step {
     for (index, &letter) in cluster.iter().enumerate() {
         match known.short(letter) {
             None => return Step::Broken,
-            Some(Takes::Nothing) => {}
-            Some(_) if index + 1 < cluster.len() => return Step::Words(1),
-            Some(takes) => return value_in(next, takes),
+            Some(true) if index + 1 < cluster.len() => return Step::Words(1),
+            Some(true) => return value_in(next),
+            Some(false) => {}
         }
     }
     Step::Words(1)
 }
 
-fn value_in(next: Option<&OsStr>, takes: Takes) -> Step {
-    if next.is_some_and(|word| takes == Takes::Anything || is_value(word)) {
-        Step::Words(2)
-    } else {
-        Step::Broken
-    }
+fn value_in(next: Option<&OsStr>) -> Step {
+    if next.is_some_and(is_value) { Step::Words(2) } else { Step::Broken }
+}
+
+/// Whether a word is no option, whatever it begins with.
+fn is_text(word: &OsStr) -> bool {
+    word.as_bytes().iter().any(|byte| matches!(byte, b' ' | b'{'))
 }
 
 /// Whether a word can be the value of the option before it: no option itself. `-1` is a number, so

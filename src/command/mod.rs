@@ -18,6 +18,7 @@ mod profile_schema;
 mod replay;
 mod requeue;
 mod run;
+mod smoke;
 mod terminal;
 
 use std::ffi::OsString;
@@ -46,6 +47,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
             Invocation::Run(options) => run::run(&options, &env),
             Invocation::Plan(options) => plan::plan(&options, &env),
             Invocation::Preflight(options) => preflight::preflight(&options, &env),
+            Invocation::Smoke(options) => smoke::smoke(&options, &env),
             Invocation::Profile(command) => profile::profile(&command, &env),
             Invocation::Explain(what) => explain::explain(&what),
             Invocation::Generate(what) => Ok(generate::generate(&what)),

@@ -235,8 +235,13 @@ fn ask_driver(
 }
 
 fn judged(spec: &PreflightSpec, nproc: Option<u32>, facts: &HostFacts) -> Judgement {
-    let intent =
-        Intent { nproc, nnodes: 1, backend: spec.backend.clone(), severity: spec.severity.clone() };
+    let intent = Intent {
+        nproc,
+        nnodes: 1,
+        backend: spec.backend.clone(),
+        severity: spec.severity.clone(),
+        compat: spec.compat,
+    };
     let findings = judge::judge(facts, &intent);
     decide::decide(facts, findings, &intent)
 }

@@ -16,6 +16,7 @@ use crate::checkpoint::choose::Look;
 use crate::checkpoint::layout::Cx;
 use crate::checkpoint::scan::Request;
 use crate::cli::{PlanOutput, RunArgs};
+use crate::compat;
 use crate::diagnose::error_file::{self, ScriptError};
 use crate::diagnose::exit::Exit;
 use crate::diagnose::oom::{Oom, OomWatch};
@@ -92,16 +93,62 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     if spec.dry_run {
         return super::plan::show(&spec, env, &PlanOutput::default());
     }
-    let facts = host::gather(Path::new("/"), env, &spec, Depth::Launch)?;
-    plan::check(&spec, &facts)?;
-    let preflight = preflight::before_launch(&spec, &facts, env)?;
-    let said = preflight.as_ref().and_then(|preflight| preflight.said(&spec));
-    if preflight.as_ref().is_some_and(|preflight| preflight.refuses(&spec)) {
+    let Launched::Ran(ran) = launch(&spec, env, |_, _, _| Ok(()))? else {
+        return Ok(exit_code::UNAVAILABLE);
+    };
+    let Ran { ended, mut report, folder, repeat } = *ran;
+    let text = text::render(&report, repeat);
+    if !text.is_empty() {
+        output::eprint(&text);
+    }
+    folder.close(&ended.outcome);
+    write_report(&spec, &report);
+    if spec.preemption.requeue && matches!(ended.outcome, Outcome::Preempted { .. }) {
+        let requeue = requeue::requeue(env);
+        output::eprint(&format!("nvlaunch: {}\n", requeue.words));
+        report.requeue = Some(requeue);
+        write_report(&spec, &report);
+    }
+    Ok(report.exit_code)
+}
+
+/// What became of a launch.
+pub(super) enum Launched {
+    /// Preflight refused it, which was said.
+    Refused(report::Preflight),
+    /// It ran to its end, which was not said yet.
+    Ran(Box<Ran>),
+}
+
+/// A launch that ran to its end.
+pub(super) struct Ran {
+    /// How.
+    pub ended: Ended,
+    /// The same for the user.
+    pub report: Report,
+    /// Its run folder.
+    pub folder: RunFolder,
+    /// Whether the last lines of a rank stand elsewhere than on this terminal.
+    pub repeat: bool,
+}
+
+/// Launches what is wanted; `prepare` sees the plan, the machine and the run folder right
+/// before the first rank is started, and may change what the ranks run.
+pub(super) fn launch(
+    spec: &LaunchSpec,
+    env: &Env,
+    prepare: impl FnOnce(&mut Plan, &host::Facts, Option<&Path>) -> Result<(), BoxError>,
+) -> Result<Launched, BoxError> {
+    let facts = host::gather(Path::new("/"), env, spec, Depth::Launch)?;
+    plan::check(spec, &facts)?;
+    let preflight = preflight::before_launch(spec, &facts, env)?;
+    let said = preflight.as_ref().and_then(|preflight| preflight.said(spec));
+    if let Some(preflight) = preflight.as_ref().filter(|preflight| preflight.refuses(spec)) {
         // Which profile was chosen may be the reason.
         output::eprint(&(notes_text(&spec.notes) + &said.unwrap_or_default()));
-        return Ok(exit_code::UNAVAILABLE);
+        return Ok(Launched::Refused((&preflight.judgement).into()));
     }
-    let plan = plan::decide(&spec, &facts, preflight.as_ref().map(|p| &p.judgement))?;
+    let mut plan = plan::decide(spec, &facts, preflight.as_ref().map(|p| &p.judgement))?;
     if let Some(path) = &spec.json_report {
         let error = |source| RunError::Report { path: path.clone(), source };
         out_file::check(path).map_err(error)?;
@@ -110,8 +157,10 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     let signals = Signals::listen(&spec.extra_end_signals, at_start)
         .map_err(|source| RunError::System { source })?;
     let open_files = raise_open_files(plan.ranks.len());
-    let meeting = meeting(&spec, &plan)?;
+    let meeting = meeting(spec, &plan)?;
     let folder = RunFolder::make(&spec.logs, &plan.run_id)?;
+    let _compat = compat::place(&mut plan, folder.path())?;
+    prepare(&mut plan, &facts, folder.path())?;
     let oom = OomWatch::begin(Path::new("/"));
     let console = console(&plan, &spec.logs);
     let mut logs = Logs::start(LogConfig {
@@ -133,19 +182,19 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
     if let RunFolder::Temporary { dir, has_logs: true } = &folder {
         logs.say(format!("nvlaunch: note: log files go to {}\n", dir.path().display()).as_bytes());
     }
-    let accepted = preflight.as_ref().filter(|_| policy::rechecks(&spec));
+    let accepted = preflight.as_ref().filter(|_| policy::rechecks(spec));
     let job = Job {
-        spec: &spec,
+        spec,
         plan: &plan,
-        policy: policy::policy(&spec, plan.ranks.len(), &plan.launch_id, env, unix_time()),
+        policy: policy::policy(spec, plan.ranks.len(), &plan.launch_id, env, unix_time()),
         mark: RunMark::new(plan.launch_id.clone()),
         run_dir: folder.path().map(Path::to_owned),
         open_files,
         meeting,
-        look: look(&spec, &plan),
+        look: look(spec, &plan),
         oom: &oom,
         recheck: accepted.as_ref().map(|accepted| {
-            Recheck(Box::new(|| preflight::speaks_against(accepted, &spec, &facts, env)))
+            Recheck(Box::new(|| preflight::speaks_against(accepted, spec, &facts, env)))
         }),
     };
     let terminal = console.direct_terminal.and_then(|_| Terminal::remember());
@@ -156,23 +205,11 @@ pub(super) fn run(args: &RunArgs, env: &Env) -> Result<u8, BoxError> {
         terminal.restore();
     }
     let run_dir = folder.path().filter(|_| folder.stays(&ended.outcome)).map(Path::to_owned);
-    let seen = Seen { spec: &spec, plan: &plan, oom: &oom, preflight: preflight.as_ref(), env };
-    let mut report = build_report(&seen, &ended, run_dir, losses);
+    let seen = Seen { spec: spec, plan: &plan, oom: &oom, preflight: preflight.as_ref(), env };
+    let report = build_report(&seen, &ended, run_dir, losses);
     // With one rank on a terminal its last lines stand right above.
     let repeat = console.direct_terminal.is_none();
-    let text = text::render(&report, repeat);
-    if !text.is_empty() {
-        output::eprint(&text);
-    }
-    folder.close(&ended.outcome);
-    write_report(&spec, &report);
-    if spec.preemption.requeue && matches!(ended.outcome, Outcome::Preempted { .. }) {
-        let requeue = requeue::requeue(env);
-        output::eprint(&format!("nvlaunch: {}\n", requeue.words));
-        report.requeue = Some(requeue);
-        write_report(&spec, &report);
-    }
-    Ok(report.exit_code)
+    Ok(Launched::Ran(Box::new(Ran { ended, report, folder, repeat })))
 }
 
 /// Writes the report where it is asked for as JSON; says where it cannot be written.
@@ -312,7 +349,7 @@ fn console(plan: &Plan, logs: &LogSpec) -> ConsoleConfig {
     }
 }
 
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     nix::unistd::gethostname().map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
 

@@ -113,6 +113,7 @@ pub fn of_caller(env: &Env, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, O
     let is_of_ranks = |name: &str| {
         wanted(name)
             || name.starts_with("PYTHON")
+            || name == env_vars::COMPAT_TRANSFER
             || caller_env_to_remove().contains(&name)
             || matters(name) && !is_place(name)
     };

@@ -10,9 +10,11 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::document::{
-    Action, ByRank, PlanDocument, PlannedRank, PlannedVariable, SCHEMA, Seen, Setting,
+    Action, ByRank, PlanDocument, PlannedCompat, PlannedRank, PlannedVariable, SCHEMA, Seen,
+    Setting,
 };
 use super::text::{self, counts_ranks, quoted};
+use crate::compat::Way;
 use crate::layout::{hang, plain};
 use crate::preflight::Verdict;
 use crate::preflight::finding::Severity;
@@ -30,6 +32,8 @@ pub enum Part {
     Finding,
     /// The backend.
     Backend,
+    /// What is changed in the ranks for scripts that insist on CUDA.
+    Compat,
     /// Where the ranks meet, and what they are called.
     Meeting,
     /// How many ranks, what they run and where.
@@ -83,6 +87,7 @@ pub fn differences(before: &PlanDocument, now: &PlanDocument) -> Vec<Difference>
     if name(before) != name(now) {
         list.compare(Part::Backend, "backend", backend(before), backend(now));
     }
+    compat(&mut list, before, now);
     meeting(&mut list, before, now);
     ranks(&mut list, before, now);
     variables(&mut list, before, now);
@@ -143,6 +148,32 @@ fn preflight(list: &mut List, before: &PlanDocument, now: &PlanDocument) {
             Some(format!("{severity}: {}", seen.summary))
         };
         list.compare(Part::Finding, &code.0, of(&were), of(&are));
+    }
+}
+
+/// An offer changes nothing in the ranks.
+fn compat(list: &mut List, before: &PlanDocument, now: &PlanDocument) {
+    let on = |plan: &PlanDocument| plan.compat.clone().filter(|compat| compat.on);
+    let (before, now) = (on(before), on(now));
+    let name = |compat: &Option<PlannedCompat>| {
+        Some(compat.as_ref().map_or("off".to_owned(), |compat| compat.name.clone()))
+    };
+    list.compare(Part::Compat, "compat", name(&before), name(&now));
+    let way = |compat: &Option<PlannedCompat>| {
+        Some(match compat.as_ref()?.way? {
+            Way::EntryPoint => "an entry point".to_owned(),
+            Way::Sitecustomize => "sitecustomize".to_owned(),
+        })
+    };
+    let (Some(was), Some(is)) = (&before, &now) else { return };
+    list.compare(Part::Compat, "way of compat", way(&before), way(&now));
+    let pieces: BTreeSet<_> = was.changes.iter().chain(&is.changes).map(|c| &c.piece).collect();
+    for piece in pieces {
+        let of = |compat: &PlannedCompat| {
+            let change = compat.changes.iter().find(|change| change.piece == *piece)?;
+            Some(change.what.clone())
+        };
+        list.compare(Part::Compat, &format!("{piece} of compat"), of(was), of(is));
     }
 }
 
@@ -348,6 +379,7 @@ fn heading(part: Part) -> &'static str {
         Part::Start => "whether it starts",
         Part::Profile => "the profile",
         Part::Finding => "what preflight finds",
+        Part::Compat => "what is changed for scripts that insist on CUDA",
         Part::Backend => "the backend",
         Part::Meeting => "where the ranks meet",
         Part::Rank => "the ranks",

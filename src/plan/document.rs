@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::variable::{EnvChange, Layer, Variable};
 use super::{Plan, RankDevice, caller_env_to_remove, environment};
 use crate::checkpoint::Layout;
+use crate::compat::{self, Compat};
 use crate::diagnose::secrets::{fingerprint, redact_words, scrub, shown};
 use crate::env_vars;
 use crate::host::Facts;
@@ -67,6 +68,30 @@ pub struct PlanDocument {
     pub settings: Vec<Setting>,
     /// What the user may not expect.
     pub notes: Vec<String>,
+    /// What becomes of scripts that insist on CUDA; left out where that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compat: Option<PlannedCompat>,
+}
+
+/// What becomes of scripts that insist on CUDA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedCompat {
+    /// Whether they are helped; else it is an offer.
+    pub on: bool,
+    /// What helps, for `--compat`: `cpu` or `gcu`.
+    pub name: String,
+    /// Where that was said, or why it is offered.
+    pub why: String,
+    /// How it gets into the ranks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<compat::Way>,
+    /// Why in that way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_reason: Option<String>,
+    /// The backend in the place of one that cannot work; `null` is found out in the ranks.
+    pub backend: Option<String>,
+    /// What is changed in the ranks, and why.
+    pub changes: Vec<compat::Change>,
 }
 
 /// What preflight found.
@@ -267,6 +292,31 @@ pub fn document(decided: Decided<'_>) -> PlanDocument {
         rank_variables: by_rank(plan),
         settings: settings(spec),
         notes: plan.notes.iter().map(|note| scrub(note)).collect(),
+        compat: compat_of(spec, plan),
+    }
+}
+
+fn compat_of(spec: &LaunchSpec, plan: &Plan) -> Option<PlannedCompat> {
+    match &plan.compat {
+        Compat::Off => None,
+        Compat::Offered(offer) => Some(PlannedCompat {
+            on: false,
+            name: offer.name.to_owned(),
+            why: scrub(&offer.why),
+            way: None,
+            way_reason: None,
+            backend: None,
+            changes: Vec::new(),
+        }),
+        Compat::On(layer) => Some(PlannedCompat {
+            on: true,
+            name: layer.mode.name().to_owned(),
+            why: environment::of_setting(spec, &keys::COMPAT).unwrap_or_default(),
+            way: Some(layer.way),
+            way_reason: Some(scrub(&layer.way_reason)),
+            backend: layer.backend.clone(),
+            changes: layer.changes.clone(),
+        }),
     }
 }
 
@@ -441,6 +491,14 @@ fn at_start(spec: &LaunchSpec, plan: &Plan) -> Vec<PlannedVariable> {
             PlannedVariable { value: Some(port.to_string()), at_start: None, ..fresh }
         }
     });
+    if let Compat::On(layer) = &plan.compat
+        && let Some(known) = plan.common_env.iter().find(|own| own.name == env_vars::PYTHONPATH)
+    {
+        let yours = layer.python_path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let yours = yours.map_or(String::new(), |path| format!(", then {}", scrub(&path)));
+        let what = format!("a folder of the run{yours}");
+        list.push(fresh(env_vars::PYTHONPATH, &what, &known.origin, &known.reason));
+    }
     if spec.logs.dir != LogDir::Off {
         let what = "a file of each rank in the run folder";
         let reason = "where @record of PyTorch writes its error";

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::variable::{EnvChange, Layer, Variable};
 use super::{OmpChoice, Plan, PlanError};
+use crate::compat;
 use crate::env_vars;
 use crate::host::Facts;
 use crate::preflight::Judgement;
@@ -260,6 +261,18 @@ fn preflights(spec: &LaunchSpec, judgement: Option<&Judgement>, env: &mut Decide
         let reason = variable.reason.clone();
         env.add(Variable { name: (&variable.name).into(), change, layer, origin, reason });
     }
+}
+
+/// Makes `PYTHONPATH` nvlaunch's to set: what the ranks would have stays, behind a folder whose name
+/// is known at the start.
+pub(super) fn make_way(spec: &LaunchSpec, layer: &compat::Layer, env: &mut Vec<Variable>) {
+    env.retain(|variable| variable.name != env_vars::PYTHONPATH);
+    let name = layer.mode.name();
+    let yours = if layer.python_path.is_some() { "; yours is kept behind it" } else { "" };
+    let reason = format!("compat {name}: the layer's folder comes first{yours}");
+    let origin = of_setting(spec, &keys::COMPAT).unwrap_or_else(|| NVLAUNCH.to_owned());
+    let value = layer.python_path.clone().unwrap_or_default();
+    env.push(Variable::set(env_vars::PYTHONPATH, value, Layer::Contract, origin, &reason));
 }
 
 /// What is the rank's own.

@@ -37,6 +37,7 @@ pub use omp::OmpChoice;
 pub use placement::RankDevice;
 pub use variable::{EnvChange, Layer, Variable};
 
+use crate::compat::{self, Compat};
 use crate::host::devices::Devices;
 use crate::host::target::{ProgramFact, ScriptFact};
 use crate::host::{Facts, WorkingDir};
@@ -80,6 +81,8 @@ pub struct Plan {
     pub variables: Vec<VariableChoice>,
     /// Whether ranks are forked from an interpreter that has imported their modules, or why not.
     pub warmth: Warmth,
+    /// What becomes of scripts that insist on CUDA.
+    pub compat: Compat,
 }
 
 /// What one rank is.
@@ -170,7 +173,12 @@ pub fn decide(
         agent_store: store.is_some(),
         own: ranks.first().map_or(&[], |rank| &rank.env),
     };
-    let common_env = environment::common(spec, facts, judgement, &common, &omp);
+    let mut common_env = environment::common(spec, facts, judgement, &common, &omp);
+    let compat = compat::decide(spec, &facts.caller.variables, judgement);
+    if let Compat::On(layer) = &compat {
+        environment::make_way(spec, layer, &mut common_env);
+        notes.extend(layer.warnings.iter().cloned());
+    }
     let hash_seed = facts.caller.python_hash_seed.as_deref();
     let warmth = warm::decide(spec, hash_seed, &common_env, &ranks);
     notes.extend(warmth.note());
@@ -189,6 +197,7 @@ pub fn decide(
         backend: judgement.map(|judgement| judgement.backend.clone()),
         variables: judgement.map(|judgement| judgement.variables.clone()).unwrap_or_default(),
         warmth,
+        compat,
     })
 }
 

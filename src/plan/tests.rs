@@ -190,6 +190,8 @@ pub(super) fn judged(variables: &[(&str, Option<&str>, bool)]) -> Judgement {
         },
         findings: Vec::new(),
         variables: variables.iter().map(choice).collect(),
+        compat: None,
+        python: crate::compat::Python::default(),
     }
 }
 

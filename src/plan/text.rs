@@ -7,10 +7,11 @@
 use std::collections::BTreeSet;
 
 use super::document::{
-    Action, ByRank, PlanDocument, PlannedCheckpoint, PlannedRank, PlannedVariable,
+    Action, ByRank, PlanDocument, PlannedCheckpoint, PlannedCompat, PlannedRank, PlannedVariable,
 };
 use super::environment::{CONTRACT, DEFAULT, KEPT};
 use super::variable::Layer;
+use crate::compat::Way;
 use crate::layout::{WIDTH, hang, plain};
 use crate::preflight::Verdict;
 use crate::preflight::finding::Severity;
@@ -31,6 +32,11 @@ pub fn render(plan: &PlanDocument) -> String {
     }
     section(&mut text, "findings", findings(plan));
     section(&mut text, "ranks", ranks(plan));
+    section(
+        &mut text,
+        "what is changed in the ranks for scripts that insist on CUDA",
+        changes(plan),
+    );
     section(&mut text, "settings that are not the defaults", settings(plan));
     let notes = plan.notes.iter().flat_map(|note| hang("  ", "    ", &plain(note)));
     section(&mut text, "notes", notes.collect());
@@ -99,6 +105,9 @@ fn table(plan: &PlanDocument) -> Vec<(&'static str, String)> {
         }
         None => rows.push(("backend", "none is chosen: preflight is off".to_owned())),
     }
+    if let Some(compat) = &plan.compat {
+        rows.push(("compat", compat_row(compat)));
+    }
     let meeting = &plan.rendezvous;
     let port = match meeting.port {
         Some(port) => format!("port {port}"),
@@ -142,6 +151,31 @@ fn checkpoint(checkpoint: &PlannedCheckpoint) -> Vec<(&'static str, String)> {
 fn shown_word(word: &str) -> String {
     let bare: String = word.chars().filter(|c| !"{}".contains(*c)).collect();
     if quoted(&bare) == bare { word.to_owned() } else { quoted(word) }
+}
+
+fn compat_row(compat: &PlannedCompat) -> String {
+    let name = &compat.name;
+    if !compat.on {
+        return format!("off; --compat {name} would help: {}", compat.why);
+    }
+    let way = match compat.way {
+        Some(Way::EntryPoint) => "by an entry point of torch.backends",
+        Some(Way::Sitecustomize) | None => "by a module sitecustomize",
+    };
+    let why = compat.way_reason.as_deref().unwrap_or_default();
+    format!("{name} ({}), {way}: {why}", compat.why)
+}
+
+/// What the compatibility layer changes, and what it does not.
+fn changes(plan: &PlanDocument) -> Vec<String> {
+    let Some(compat) = plan.compat.as_ref().filter(|compat| compat.on) else { return Vec::new() };
+    let lines = compat
+        .changes
+        .iter()
+        .flat_map(|change| hang("  ", "    ", &plain(&format!("{}: {}", change.what, change.why))));
+    let end = "only where torch.cuda.is_available() is false; calls of .cuda() and .to(\"cuda\") are \
+               not changed";
+    lines.chain(hang("  ", "    ", end)).collect()
 }
 
 fn preflight(plan: &PlanDocument) -> String {

@@ -12,6 +12,7 @@ use super::judge::environment::{NVML_DISABLE, nccl_reads};
 use super::judge::vendors::backend_of;
 use super::vendor::{self, Choice, Settled, facts_of, has_plugin, torch_fits};
 use super::{BackendChoice, Intent, Judgement, VariableChoice, Verdict};
+use crate::compat;
 use crate::env_vars;
 use crate::host::facts::HostFacts;
 use crate::host::vendors::Vendor;
@@ -23,9 +24,18 @@ const OLD_ASYNC: &str = "NCCL_ASYNC_ERROR_HANDLING";
 pub fn decide(facts: &HostFacts, findings: Vec<Finding>, intent: &Intent) -> Judgement {
     let cx = Cx::new(facts, intent);
     let choice = vendor::choose(&cx);
-    let backend = backend(&cx, &choice);
+    let chosen = backend(&cx, &choice);
+    let is_cuda = choice.vendor.is_some_and(|vendor| vendor.torch_device == "cuda");
+    let python = python(&cx);
+    let backend = match cx.backends()[..] {
+        [] => compat::backend(intent.compat, choice.name(), is_cuda, &python, chosen),
+        // D1
+        _ => chosen,
+    };
     let variables = variables(&cx, &choice, &backend, &findings);
     Judgement {
+        compat: compat::offered(intent.compat, choice.name(), is_cuda),
+        python,
         verdict: verdict(&findings),
         vendor: choice.name().to_owned(),
         backend,
@@ -44,6 +54,18 @@ pub fn verdict(findings: &[Finding]) -> Verdict {
         Severity::Note => Verdict::Ok,
     });
     worst.max().unwrap_or(Verdict::Ok)
+}
+
+/// What decides about scripts that insist on CUDA.
+fn python(cx: &Cx<'_>) -> compat::Python {
+    let python = &cx.facts.python;
+    let of = |names: &[&str]| names.iter().find_map(|name| python.packages.get(*name)).cloned();
+    compat::Python {
+        torch: python.torch.as_ref().map(|torch| torch.version.clone()),
+        is_cuda_build: cx.build() == Build::Cuda,
+        mmengine: of(&["mmengine", "mmengine-lite"]),
+        torch_gcu: of(&["torch-gcu", "torch_gcu"]),
+    }
 }
 
 fn cite(source: impl Into<String>, value: impl Into<String>) -> Evidence {

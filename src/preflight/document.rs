@@ -197,6 +197,8 @@ mod tests {
                 reason: "a reason".to_owned(),
                 evidence,
             }],
+            compat: None,
+            python: crate::compat::Python::default(),
         };
         let text = render(&judgement, &facts());
         let (contract, facts) = text.split_once("  \"facts\": {").expect("facts come last");

@@ -27,6 +27,10 @@ use serde::{Deserialize, Serialize};
 
 use finding::{Code, Evidence, Finding, Severity};
 
+use crate::compat;
+use crate::host::vendors;
+use crate::settings::spec::CompatChoice;
+
 /// What the launch wants, as far as preflight's judgement depends on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -39,6 +43,8 @@ pub struct Intent {
     pub backend: Option<String>,
     /// Severities that a profile sets, by code.
     pub severity: BTreeMap<Code, Severity>,
+    /// What is done about scripts that insist on CUDA.
+    pub compat: CompatChoice,
 }
 
 /// What preflight found and decided.
@@ -54,6 +60,20 @@ pub struct Judgement {
     pub findings: Vec<Finding>,
     /// The variables that the ranks get, and why.
     pub variables: Vec<VariableChoice>,
+    /// The name for `--compat` that would help a script which insists on CUDA; `None` where that is
+    /// on already, shall not be spoken of, or CUDA is here.
+    #[serde(skip)]
+    pub compat: Option<&'static str>,
+    /// What is known of the ranks' Python environment.
+    #[serde(skip)]
+    pub python: compat::Python,
+}
+
+impl Judgement {
+    /// Whether the ranks' devices are those that `PyTorch` calls `cuda`.
+    pub fn is_for_cuda(&self) -> bool {
+        vendors::find(&self.vendor).is_some_and(|vendor| vendor.torch_device == "cuda")
+    }
 }
 
 /// Whether a launch may start.

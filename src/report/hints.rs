@@ -50,6 +50,9 @@ pub fn hints(report: &Report) -> Vec<String> {
     for hint in of_preflight(report) {
         say(&hint);
     }
+    if let Some(hint) = of_compat(report) {
+        say(&hint);
+    }
     match &report.outcome {
         Outcome::CannotStart { exec: true, .. } => {
             say("is the program made for this machine, and does its first line name an \
@@ -78,6 +81,31 @@ pub fn hints(report: &Report) -> Vec<String> {
         _ => {}
     }
     hints
+}
+
+/// What the last words of a rank are that insisted on CUDA where there is none.
+const INSISTED: &[&str] = &[
+    "Found no NVIDIA driver",
+    "Torch not compiled with CUDA enabled",
+    "only supported with GPUs, no GPUs found",
+    "requires at least one CUDA device",
+    "device_ids and output_device arguments only work with",
+];
+
+/// What makes a script start that insists on CUDA.
+fn of_compat(report: &Report) -> Option<String> {
+    let name = report.preflight.as_ref()?.compat?;
+    let failure = report.failure.as_ref()?;
+    let lines: Vec<&String> = failure.stderr.iter().chain(&failure.stdout).collect();
+    let insists = lines.iter().any(|line| INSISTED.iter().any(|text| line.contains(text)));
+    let divides = lines.iter().any(|line| line.contains("modulo by zero"))
+        && lines.iter().any(|line| line.contains("mmengine"));
+    (insists || divides).then(|| {
+        format!(
+            "the script insists on CUDA, which is not here: --compat {name} starts it as it is \
+             (`nvlaunch plan --compat {name} …` says what that changes)"
+        )
+    })
 }
 
 /// What preflight saw before the job, and what the rank's last words remind of.

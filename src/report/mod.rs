@@ -104,6 +104,9 @@ pub struct Preflight {
     pub backend: String,
     /// What was found, causes first.
     pub findings: Vec<Found>,
+    /// The name for `--compat` that would help a script which insists on CUDA.
+    #[serde(skip)]
+    pub compat: Option<&'static str>,
 }
 
 /// A finding of preflight, in brief.
@@ -128,6 +131,7 @@ impl From<&Judgement> for Preflight {
             verdict: judgement.verdict,
             backend: judgement.backend.name.clone(),
             findings: judgement.findings.iter().map(found).collect(),
+            compat: judgement.compat,
         }
     }
 }

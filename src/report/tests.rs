@@ -177,6 +177,7 @@ fn what_preflight_saw_is_said_where_the_job_failed() {
     let preflight = Preflight {
         verdict: Verdict::Degraded,
         backend: "nccl".to_owned(),
+        compat: None,
         findings: vec![
             found("NVL008", Severity::Note, "a note"),
             found("NVL049", Severity::Warning, "persistence mode is off"),

@@ -74,6 +74,7 @@ pub fn resolve(args: &RunArgs, env: &Env, files: &Files) -> Result<LaunchSpec, S
             .parse(values::duration)
             .map(|after| Some(after).filter(|after| !after.is_zero()))?,
         dry_run: layers.own_flag(args.dry_run, "--dry-run")?,
+        compat: layers.value(args.compat.as_ref(), &keys::COMPAT)?.parse(values::compat)?,
         preflight: preflight::of_launch(args, &layers, files, env)?,
         env: variables(files, env, &mut notes),
         numa_binding: layers
@@ -98,9 +99,8 @@ pub fn resolve(args: &RunArgs, env: &Env, files: &Files) -> Result<LaunchSpec, S
         warm: warm(args, &layers)?,
         checkpoint,
         expect_step: checkpoint::expect_step(args, &layers)?,
-        restart: checkpoint::restart(args, &layers)?,
+        restart: checkpoint::restart(args, &layers, &files.values)?,
         preemption,
-        compat: layers.value(args.compat.as_ref(), &keys::COMPAT)?.parse(values::compat)?,
         logs: logs(args, &layers)?,
         json_report: path(layers.raw(args.json_report.as_ref(), &keys::JSON_REPORT)),
         profile: files.profile.clone(),

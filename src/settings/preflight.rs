@@ -47,7 +47,7 @@ pub fn resolve(
             mode,
             force: false,
             root: sysroot(args.sysroot.as_ref(), env),
-            ..of_files(args.backend.as_ref(), &layers, files)?
+            ..of_files(args.backend.as_ref(), None, &layers, files)?
         },
         nproc: nproc.map(|given| given.parse(values::nproc)).transpose()?,
         python: super::path(layers.raw(args.python.as_ref(), &keys::PYTHON)),
@@ -69,12 +69,13 @@ pub(super) fn of_launch(
             .parse(values::preflight_mode)?,
         force: args.force,
         root: sysroot(args.sysroot.as_ref(), env),
-        ..of_files(args.backend.as_ref(), layers, files)?
+        ..of_files(args.backend.as_ref(), args.compat.as_ref(), layers, files)?
     })
 }
 
 fn of_files<'a>(
     backend: Option<&'a OsString>,
+    compat: Option<&'a OsString>,
     layers: &Layers<'a>,
     files: &Files,
 ) -> Result<PreflightSpec, SettingsError> {
@@ -92,6 +93,7 @@ fn of_files<'a>(
             .value(None, &keys::DEADLINE_WITHOUT_PERSISTENCE)?
             .parse(values::duration)?,
         severity: severity.map(|(code, placed)| (code.clone(), placed.value)).collect(),
+        compat: layers.value(compat, &keys::COMPAT)?.parse(values::compat)?,
     })
 }
 

@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::env::Env;
 use super::{Effective, Origin};
 use crate::checkpoint::Layout;
@@ -173,6 +175,8 @@ pub struct PreflightSpec {
     pub deadline_without_persistence: Duration,
     /// How bad a finding is, where it is not as the catalogue says.
     pub severity: BTreeMap<Code, Severity>,
+    /// `--compat`: what is done about scripts that insist on CUDA is judged, too.
+    pub compat: CompatChoice,
 }
 
 /// `OMP_NUM_THREADS` of the ranks, where it is unset.
@@ -282,9 +286,11 @@ pub struct PreemptionSpec {
 }
 
 /// Whether scripts that insist on CUDA are made to start without it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CompatChoice {
     /// It is said when that would help; nothing is changed.
+    #[default]
     Auto,
     /// Nothing is said or changed.
     Off,

@@ -3,6 +3,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
+mod checkpoint;
+
 use super::spec::*;
 use super::*;
 use crate::cli::{self, Invocation};
@@ -400,6 +402,7 @@ fn preflight_takes_its_defaults_from_the_file() {
             deadline: Duration::from_secs(5),
             deadline_without_persistence: Duration::from_secs(15),
             severity: BTreeMap::new(),
+            compat: CompatChoice::Auto,
         }
     );
     let preflight = |words: &[&str]| spec(words).preflight;

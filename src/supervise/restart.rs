@@ -3,7 +3,8 @@
 //! - B1: a restart has a reason to help: none after a failure that no restart mends, none after the
 //!   same failure at the same step twice (S7).
 //! - B2: what another machine would mend is tried again on this one only after an attempt that came
-//!   further than what it began with, and further than the last failure of that kind.
+//!   further than what it began with, than the failure before it, and than the last of its kind: a
+//!   device that is lost at once burns no restarts, one that is lost after days may have recovered.
 //! - B3: with [`RestartPolicy::by_progress`] restarts are counted since the last progress, else
 //!   since the start; progress is more than the job ever had, what it began with included.
 //! - B4: the wait doubles with each restart since the last progress, up to its limit; a fifth more
@@ -26,8 +27,10 @@ pub struct Budget {
     best: Option<u64>,
     /// What this attempt began with.
     began_with: Option<u64>,
-    /// The failure before: its fingerprint, and how far the job was.
-    last: Option<(String, Option<u64>)>,
+    /// The fingerprint of the failure before.
+    last: Option<String>,
+    /// How far the job was then.
+    last_progress: Option<u64>,
     /// How far the job was at the last failure of a kind that another machine would mend.
     elsewhere: BTreeMap<Class, Option<u64>>,
 }
@@ -66,9 +69,11 @@ impl Budget {
 
     /// Why no restart can help here (B1, B2), whatever is left of them.
     fn is_vain(&mut self, seen: &Assessment, progress: Option<u64>) -> Option<String> {
-        let now = seen.fingerprint.clone().map(|print| (print, progress));
-        let is_same = seen.measures_progress && now.is_some() && now == self.last;
-        self.last = now;
+        let last = std::mem::replace(&mut self.last, seen.fingerprint.clone());
+        let last_progress = std::mem::replace(&mut self.last_progress, progress);
+        let is_same = seen.measures_progress
+            && last.is_some()
+            && (last, last_progress) == (seen.fingerprint.clone(), progress);
         match seen.remedy {
             Remedy::Retry => None,
             Remedy::Never => Some(because(&seen.why, "a restart cannot help")),
@@ -77,7 +82,7 @@ impl Budget {
                 let before = self.elsewhere.insert(seen.class, progress).flatten();
                 let vain = if !seen.measures_progress {
                     "a restart helps on another machine, if at all"
-                } else if progress <= self.began_with.max(before) {
+                } else if progress <= self.began_with.max(last_progress).max(before) {
                     "no progress before it; a restart helps on another machine, if at all"
                 } else {
                     return None;

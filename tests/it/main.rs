@@ -6,6 +6,8 @@ mod answers;
 mod bad_input;
 mod behaviours;
 mod cgroup;
+mod checkpoints;
+mod compat;
 mod doubles;
 mod first_failure;
 mod generate;

@@ -216,22 +216,7 @@ impl Oracle {
                 check(untold, "C13: watched after the ranks were told")?;
                 self.watched = true;
             }
-            Action::Signal { rank, signal } => {
-                let asked = self.asks.first().map(|&(_, signal)| signal);
-                let failed = self.suspect.is_some() || self.cannot_start;
-                let own = asked.is_none() || failed || self.saved.is_some();
-                let right = asked == Some(*signal) || *signal == TERM && own;
-                let rank = &mut self.ranks[*rank as usize];
-                check(rank.life == Life::Alive, "C2: signal to a rank that is not alive")?;
-                if self.notice {
-                    check(*signal == USR1, "another notice")?;
-                } else {
-                    check(self.due.is_some(), "told to end without a cause")?;
-                    check(right, "told to end by another signal")?;
-                    rank.told.get_or_insert(now);
-                    rank.term |= *signal == TERM;
-                }
-            }
+            Action::Signal { rank, signal } => self.sees_signal(now, *rank, *signal)?,
             Action::Kill { rank } => {
                 let told = self.ranks[*rank as usize].told;
                 check(told.is_some(), "C4: killed before it was told")?;
@@ -292,6 +277,24 @@ impl Oracle {
             Action::Survey => check(!self.deferred, "C8: over while ranks are still to come")?,
             Action::Suspend | Action::Resume => {}
         }
+        Ok(())
+    }
+
+    fn sees_signal(&mut self, now: Duration, rank: u32, signal: i32) -> Result<(), String> {
+        let check = |ok: bool, rule: &str| if ok { Ok(()) } else { Err(rule.to_owned()) };
+        let asked = self.asks.first().map(|&(_, signal)| signal);
+        let failed = self.suspect.is_some() || self.cannot_start;
+        let own = asked.is_none() || failed || self.saved.is_some();
+        let right = asked == Some(signal) || signal == TERM && own;
+        let rank = &mut self.ranks[rank as usize];
+        check(rank.life == Life::Alive, "C2: signal to a rank that is not alive")?;
+        if self.notice {
+            return check(signal == USR1, "another notice");
+        }
+        check(self.due.is_some(), "told to end without a cause")?;
+        check(right, "told to end by another signal")?;
+        rank.told.get_or_insert(now);
+        rank.term |= signal == TERM;
         Ok(())
     }
 

@@ -1,1 +1,10 @@
 //! What a file's own bytes prove of it. Nothing here executes anything, and everything is bounded.
+
+pub mod pickle;
+mod pickle_machine;
+mod pickle_value;
+pub mod safetensors;
+pub mod text;
+pub mod torch_file;
+mod torch_legacy;
+mod zip;

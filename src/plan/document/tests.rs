@@ -81,6 +81,8 @@ impl Case<'_> {
             },
             findings: Vec::new(),
             variables: self.preflight.iter().map(choice).collect(),
+            compat: None,
+            python: crate::compat::Python::default(),
         };
         let judgement = Some(&judgement);
         let plan = crate::plan::decide(&spec, &facts, judgement).expect("a plan");

@@ -5,10 +5,12 @@
 
 use super::context::Cx;
 use super::draft::Draft;
+use crate::compat;
 use crate::preflight::catalogue::code;
-use crate::preflight::finding::{Finding, Severity};
+use crate::preflight::finding::{Finding, Mitigation, Severity};
 use crate::preflight::vendor::Choice;
 use crate::preflight::version::Version;
+use crate::settings::spec::CompatChoice;
 
 /// Devices that `_init_dist_pytorch` has a branch for, and since when.
 fn has_branch(device: &str, version: &Version) -> bool {
@@ -45,6 +47,7 @@ pub fn judge(cx: &Cx<'_>, choice: &Choice, out: &mut Vec<Finding>) {
                     ),
                 )
                 .evidence("--nnodes", cx.intent.nnodes.to_string())
+                .mitigation(layer(cx))
                 .remedy(
                     "in the script, after init: \
                      torch.musa.set_device(int(os.environ['LOCAL_RANK']))",
@@ -63,6 +66,8 @@ pub fn judge(cx: &Cx<'_>, choice: &Choice, out: &mut Vec<Finding>) {
          torch.distributed.init_process_group(os.environ.get('NVLAUNCH_BACKEND', '{}'))",
         choice.vendor.and_then(|vendor| super::vendors::backend_of(cx, vendor)).unwrap_or("gloo")
     );
+    let name = compat::name_for(choice.name());
+    let start = format!("nvlaunch --compat {name} …");
     // Up to 0.7.2 the division comes first.
     let finding = if version.is_at_least(&[0, 7, 3]) {
         begin(
@@ -80,5 +85,25 @@ pub fn judge(cx: &Cx<'_>, choice: &Choice, out: &mut Vec<Finding>) {
         )
         .remedy("upgrade it", &["pip install --upgrade mmengine"])
     };
-    out.push(finding.remedy(by_hand, &[]).done());
+    let severity = if layer(cx).is_some() { Severity::Note } else { Severity::Warning };
+    let finding = finding
+        .severity(severity)
+        .mitigation(layer(cx))
+        .remedy("start the script as it is", &[&start])
+        .remedy(by_hand, &[]);
+    out.push(finding.done());
+}
+
+/// What the compatibility layer does about it, where it is on.
+fn layer(cx: &Cx<'_>) -> Option<Mitigation> {
+    let name = match cx.intent.compat {
+        CompatChoice::Auto | CompatChoice::Off => return None,
+        CompatChoice::Cpu => "cpu",
+        CompatChoice::Gcu => "gcu",
+    };
+    Some(Mitigation {
+        what: format!("compat {name} changes that in the ranks"),
+        variables: Vec::new(),
+        cures: true,
+    })
 }

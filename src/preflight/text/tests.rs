@@ -47,6 +47,8 @@ fn judgement(verdict: Verdict, vendor: &str, backend: &str, reason: &str) -> Jud
         },
         findings: Vec::new(),
         variables: Vec::new(),
+        compat: None,
+        python: crate::compat::Python::default(),
     }
 }
 

@@ -133,7 +133,7 @@ impl Protocol {
                 self.judge(now, assessment.clone());
             }
             (_, Event::Assessed { assessment, .. }) if assessment.why == "E" => {
-                self.marks.push("answered too late")
+                self.marks.push("answered too late");
             }
             (Stage::Awaits(Question::Verify, _), Event::Verified { unfinished }) => {
                 self.verified(now, unfinished.clone());
@@ -388,6 +388,7 @@ fn verdict(policy: &Policy, history: &[Failure]) -> Verdict {
             let last = before.iter().rev().find(kind);
             measured
                 && now.progress() > now.began_with
+                && before.last().is_none_or(|last| now.progress() > last.progress())
                 && last.is_none_or(|last| now.progress() > last.progress())
         }
     };
