@@ -131,13 +131,13 @@ fn who_hangs_follows_from_the_steps_the_store_the_state_and_the_stacks() {
     assert_eq!(cause(&LIMIT, &same).what, "both ranks hang in `init` after 58.0 s");
 
     for rank in &mut same.ranks {
-        rank.look = look('S', TORCH);
+        rank.look = Some(look('S', TORCH));
     }
     let all = cause(&LIMIT, &same);
     assert_eq!(all.ranks, [0, 1]);
     assert_eq!(all.stacks.len(), 1, "the same stack is shown once: {all:?}");
 
-    same.ranks[0].look = look('S', "File \"/home/u/hook.py\", line 1 in sleepy");
+    same.ranks[0].look = Some(look('S', "File \"/home/u/hook.py\", line 1 in sleepy"));
     let odd = cause(&LIMIT, &same);
     assert_eq!(odd.ranks, [0]);
     assert_eq!(odd.stacks[0].frames, ["/home/u/hook.py, line 1 in sleepy"]);
@@ -154,7 +154,7 @@ fn who_hangs_follows_from_the_steps_the_store_the_state_and_the_stacks() {
     assert_eq!(unseen.ranks, [1]);
     assert!(unseen.lines.contains(&"rank 1 has not reached init_process_group".to_owned()));
 
-    same.ranks[0].look = look('T', "");
+    same.ranks[0].look = Some(look('T', ""));
     let stopped = cause(&LIMIT, &same);
     assert_eq!(stopped.what, "rank 0 is stopped (state T, pid 100) in `init`");
     assert_eq!(stopped.hints, ["`kill -CONT 100` lets it go on"]);

@@ -54,9 +54,9 @@ fn evidence(ranks: &[&str]) -> Evidence {
 }
 
 /// In that state, with that innermost frame.
-fn look(state: char, frame: &str) -> Option<Look> {
+fn look(state: char, frame: &str) -> Look {
     let stack = Some(frame).filter(|frame| !frame.is_empty()).map(str::to_owned);
-    Some(Look { state, waits_in: None, stack: stack.into_iter().collect() })
+    Look { state, waits_in: None, stack: stack.into_iter().collect() }
 }
 
 const TORCH: &str =

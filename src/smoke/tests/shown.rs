@@ -1,4 +1,4 @@
-//! The table, the document and the JUnit file.
+//! The table, the document and the `JUnit` file.
 
 use super::*;
 use crate::layout::WIDTH;
@@ -30,8 +30,8 @@ fn a_test_that_passed() {
 #[test]
 fn a_test_that_failed() {
     let mut known = evidence(&[&file(2, true), &file(2, true)]);
-    known.ranks[0].look = look('S', TORCH);
-    known.ranks[1].look = look('S', "File \"/home/u/hook.py\", line 1 in sleepy");
+    known.ranks[0].look = Some(look('S', TORCH));
+    known.ranks[1].look = Some(look('S', "File \"/home/u/hook.py\", line 1 in sleepy"));
     let judgement = judge(&LIMIT, &known);
     let text = table::render(&judgement, &about(), Manner::default());
     insta::assert_snapshot!(text + "---\n" + &table::cause(&judgement, &about(), true));
