@@ -25,6 +25,8 @@ mod preflight;
 mod profile_errors;
 mod profiles;
 mod pty;
+mod resume;
+mod resume_real;
 mod secrets;
 mod shipped;
 mod signals;
