@@ -13,6 +13,8 @@ mod first_failure;
 mod generate;
 mod harness;
 mod hosts;
+mod kills;
+mod kills_real;
 mod launch;
 mod machine;
 mod missing;
