@@ -29,7 +29,7 @@ pub fn a_missing_module_ends_the_job_at_once_with_or_without_a_folder() {
 
 #[test]
 fn exit_codes_that_the_profile_calls_final_are_final() {
-    let profile = "schema: 1\nrestart:\n  max: 3\n  final-codes: [7]\n";
+    let profile = "version: 1\nrestart:\n  max: 3\n  final-codes: [7]\n";
     let end = job("exit=6; exit=7", &["--profile", "final.yaml"])
         .file("final.yaml", profile)
         .run()

@@ -224,7 +224,7 @@ fn what_is_being_written_at_the_start_is_waited_for_and_what_goes_meanwhile_is_n
 
 #[test]
 fn a_folder_that_does_not_answer_in_time_is_said_and_nothing_is_started() {
-    let profile = "schema: 1\ncheckpoint:\n  dir: ckpt\n  deadline: 1ns\n";
+    let profile = "version: 1\ncheckpoint:\n  dir: ckpt\n  deadline: 1ns\n";
     let job = job("exit=0", &["--profile", "slow.yaml"]).file("slow.yaml", profile);
     put(&job, 10, true, 3600);
     let end = job.run().expect_code(69);
