@@ -176,12 +176,7 @@ impl Io {
         let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
         let file = File::options().read(true).custom_flags(flags).open(path);
         let file = file.map_err(IoError::of)?;
-        let metadata = file.metadata().map_err(IoError::of)?;
-        if !metadata.is_file() {
-            return Err(IoError::NoFile);
-        }
-        let Stat { size, modified, created, .. } = Stat::of(&metadata);
-        Ok(Opened { file, size, modified, created })
+        Opened::of(file)
     }
 
     /// Up to `len` bytes from `offset`; fewer where the file ends.
@@ -236,6 +231,16 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// A file that was opened elsewhere.
+    pub(crate) fn of(file: File) -> Result<Self, IoError> {
+        let metadata = file.metadata().map_err(IoError::of)?;
+        if !metadata.is_file() {
+            return Err(IoError::NoFile);
+        }
+        let Stat { size, modified, created, .. } = Stat::of(&metadata);
+        Ok(Self { file, size, modified, created })
+    }
+
     /// What opening it told.
     pub fn stat(&self) -> Stat {
         let Self { size, modified, created, .. } = *self;

@@ -21,8 +21,9 @@ const HEAD: &str = "\
 
 Everything that can be set, from the definitions that the program itself follows:
 [commands and options](#commands-and-options), [profile keys](#profile-keys),
-[environment variables](#environment-variables), [exit codes](#exit-codes) and
-[findings of preflight](#findings-of-preflight). `nvlaunch generate reference` prints this page.
+[environment variables](#environment-variables), [exit codes](#exit-codes),
+[classes of failures](#classes-of-failures) and [findings of preflight](#findings-of-preflight).
+`nvlaunch generate reference` prints this page.
 ";
 
 const KEYS: &str = "

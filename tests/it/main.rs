@@ -31,6 +31,7 @@ mod resume;
 mod secrets;
 mod shipped;
 mod signals;
+mod smoke;
 mod store;
 mod streams;
 mod stuck;

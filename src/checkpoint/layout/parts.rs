@@ -15,7 +15,7 @@ use crate::checkpoint::io::{Entry, Io, IoError, Stat};
 use crate::checkpoint::read::{safetensors, text, torch_file};
 use crate::checkpoint::{Flaw, Found, Judged, Layout, Verdict};
 
-use super::inside::{self, Dcp};
+use super::dcp::{self, Dcp};
 
 /// The most flaws of one candidate that are told.
 const MAX_FLAWS: usize = 8;
@@ -191,7 +191,7 @@ impl Parts {
         let files = self.files(is_meant);
         let is_index = |name: &str| {
             let stem = name.strip_suffix(".index.json");
-            stem.is_some_and(|stem| is_meant(stem))
+            stem.is_some_and(&is_meant)
         };
         let indices = self.files(is_index);
         let mut shards = BTreeSet::new();
@@ -221,7 +221,7 @@ impl Parts {
 
     /// Judges a folder below this one that `torch.distributed.checkpoint` wrote.
     pub fn dcp(&mut self, name: &str, io: &mut Io) -> Result<(), IoError> {
-        let judged = inside::dcp(&self.folder.join(name), io);
+        let judged = dcp::judge_folder(&self.folder.join(name), io);
         if let Some(judged) = self.noted(name, judged.map(Ok))? {
             self.add(Some(name), judged);
         }
@@ -231,7 +231,7 @@ impl Parts {
     /// Judges what `torch.distributed.checkpoint` wrote into this very folder; `marker` is written
     /// after it.
     pub fn dcp_before(&mut self, marker: &str, io: &mut Io) -> Result<(), IoError> {
-        let judged = inside::dcp(&self.folder, io)?;
+        let judged = dcp::judge_folder(&self.folder, io)?;
         if let Some((end, newest)) = self.times.get(marker).zip(judged.modified)
             && newest > *end
         {
@@ -393,15 +393,13 @@ pub fn broken_file(name: &str, what: String, stat: &Stat) -> Judged {
 }
 
 /// What is known of a file that is listed and cannot be opened.
-pub fn gone(path: &Path, error: IoError) -> Result<Judged, IoError> {
+pub fn gone(path: &Path, error: IoError, io: &mut Io) -> Result<Judged, IoError> {
     if !error.is_flaw() {
         return Err(error);
     }
-    let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
-    let what = if is_link && matches!(error, IoError::Missing) {
-        "is a link to something that is not there".to_owned()
-    } else {
-        error.to_string()
+    let what = match (&error, io.link(path)) {
+        (IoError::Missing, Ok(Some(to))) => format!("leads to {}, which is missing", to.display()),
+        _ => error.to_string(),
     };
     let broken = Verdict::Broken(vec![Flaw::new(name_of(path), what)]);
     Ok(Judged { verdict: broken, step: None, bytes: 0, files: 0, modified: None })
@@ -432,6 +430,11 @@ pub fn between(name: &str, before: &str, after: &str) -> Option<u64> {
 /// Whether a name has this extension.
 pub fn has_end(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|end| end == extension)
+}
+
+/// What FSDP leaves where it does not shard by folders: `pytorch_model_fsdp.bin`, or one for a rank.
+pub fn is_fsdp_file(name: &str) -> bool {
+    name.starts_with("pytorch_model_fsdp") && has_end(name, "bin")
 }
 
 /// `-00001-of-00002`
