@@ -15,6 +15,7 @@ mod harness;
 mod hosts;
 mod kills;
 mod kills_real;
+mod inspect;
 mod launch;
 mod machine;
 mod missing;
