@@ -16,6 +16,7 @@
 
 pub mod choose;
 pub mod document;
+pub mod fuzz;
 pub mod io;
 pub mod layout;
 pub mod quarantine;

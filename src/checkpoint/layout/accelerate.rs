@@ -19,7 +19,7 @@ use std::path::Path;
 use crate::checkpoint::io::{Entry, Io, IoError};
 use crate::checkpoint::{Found, Judged, Layout};
 
-use super::parts::{self, Parts, between, named, number};
+use super::parts::{self, Parts, between, is_fsdp_file, named, number};
 use super::{Adapter, Cx};
 
 const RANDOM: (&str, &str) = ("random_states_", ".pkl");
@@ -108,7 +108,7 @@ impl Adapter for Accelerate {
             between(name, CUSTOM.0, CUSTOM.1).is_none()
                 && between(name, RANDOM.0, RANDOM.1).is_none()
         };
-        parts.not_newer_than(OWN, is_own);
+        parts.not_newer_than(OWN, is_own, io)?;
         let export = (!has_optimizer).then(|| "weights only: no optimizer.bin".to_owned());
         Ok(parts.finish(export, None))
     }
@@ -169,8 +169,7 @@ fn judge_weights(parts: &mut Parts, io: &mut Io) -> Result<bool, IoError> {
         parts.dcp(&name, io)?;
         is_there = true;
     }
-    for name in parts.files(|name| name.starts_with("pytorch_model_fsdp") && name.ends_with(".bin"))
-    {
+    for name in parts.files(|name| is_fsdp_file(name)) {
         parts.torch(&name, io)?;
         is_there = true;
     }
@@ -210,8 +209,8 @@ fn judge_neighbours(parts: &mut Parts, folder: &Path, cx: &Cx, io: &mut Io) -> R
     };
     let neighbours = parts::neighbours(folder, number_in, io)?;
     let names: Vec<BTreeSet<String>> = neighbours.iter().map(|(_, names)| names.clone()).collect();
-    let needed = if parts.numbers(RANDOM.0, RANDOM.1).is_empty() { 1 } else { 0 };
-    parts.ranks(RANDOM, cx.world_size.or((needed > 0).then_some(needed)), &names);
+    let has_none = parts.numbers(RANDOM.0, RANDOM.1).is_empty();
+    parts.ranks(RANDOM, cx.world_size.or(has_none.then_some(1)), &names);
     if let Some((neighbour, names)) = neighbours.first() {
         let needed = names.iter().filter(|name| {
             between(name, CUSTOM.0, CUSTOM.1).is_some() || ["scaler.pt"].contains(&name.as_str())

@@ -16,13 +16,13 @@
 //! that left no file at all cannot be missed.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::dcp_index::{self as index, Index, Piece};
 use super::{Adapter, Cx, name_number};
 use crate::checkpoint::io::{Entry, Io, IoError, Opened, Stat};
-use crate::checkpoint::read::text::nothing_in;
+use crate::checkpoint::read::text::{is_inside, nothing_in};
 use crate::checkpoint::read::{safetensors, torch_file};
 use crate::checkpoint::{Flaw, Found, Judged, Layout, Verdict, thousands};
 
@@ -241,8 +241,7 @@ impl Shards<'_> {
         dcp: &mut Dcp,
         io: &mut Io,
     ) -> Result<(), IoError> {
-        let inside = |part| matches!(part, Component::Normal(_));
-        if file.contains('\0') || !Path::new(file).components().all(inside) {
+        if !is_inside(file) {
             dcp.flaw(self.name, format!("names a file outside: {}", file.escape_debug()));
             return Ok(());
         }
@@ -433,3 +432,7 @@ pub(super) fn probe(folder: &Path, io: &mut Io) -> Result<Option<SystemTime>, Io
 
 /// Shards by name, as an index has them.
 pub(super) type ByFile = BTreeMap<String, Vec<Piece>>;
+
+#[cfg(test)]
+#[path = "dcp_tests.rs"]
+mod tests;

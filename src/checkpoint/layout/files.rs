@@ -115,7 +115,7 @@ impl Adapter for Files {
                 let stat = io.stat(&found.path)?;
                 return Ok(parts::broken_file(&name_of(&found.path), what, &stat));
             }
-            Err(error) => return parts::gone(&found.path, error),
+            Err(error) => return parts::gone(&found.path, error, io),
         };
         let top = torch_file::load(&found.path, &file, io)?;
         let verdict = match &top {

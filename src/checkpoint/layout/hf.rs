@@ -20,7 +20,7 @@ use serde::Deserialize;
 use crate::checkpoint::io::{Entry, Io, IoError};
 use crate::checkpoint::{Found, Judged, Layout};
 
-use super::parts::{self, Parts, between, named};
+use super::parts::{self, Parts, between, is_fsdp_file, named};
 use super::{Adapter, Cx};
 
 /// Names of weights that `save_pretrained` and PEFT give.
@@ -87,7 +87,7 @@ impl Adapter for Hf {
         if has_optimizer {
             judge_random(&mut parts, &found.path, cx, io)?;
         }
-        parts.not_newer_than(STATE, |name| between(name, RANDOM.0, RANDOM.1).is_none());
+        parts.not_newer_than(STATE, |name| between(name, RANDOM.0, RANDOM.1).is_none(), io)?;
         let export = (!has_optimizer).then(|| "weights only: no optimizer.pt".to_owned());
         Ok(parts.finish(export, step))
     }
@@ -108,8 +108,7 @@ fn judge_weights(parts: &mut Parts, folder: &Path, io: &mut Io) -> Result<bool, 
         parts.dcp(&name, io)?;
         is_there = true;
     }
-    for name in parts.files(|name| name.starts_with("pytorch_model_fsdp") && name.ends_with(".bin"))
-    {
+    for name in parts.files(|name| is_fsdp_file(name)) {
         parts.torch(&name, io)?;
         is_there = true;
     }

@@ -1,9 +1,7 @@
-//! Other layouts' folders inside a checkpoint: PyTorch's shards, and `DeepSpeed`'s tags.
+//! `DeepSpeed`'s checkpoints inside those of other frameworks: a tag's folder, and `latest`.
 
 use std::path::Path;
-use std::time::SystemTime;
 
-use crate::checkpoint::Flaw;
 use crate::checkpoint::io::{Io, IoError};
 use crate::checkpoint::read::text;
 
@@ -26,25 +24,6 @@ pub fn deepspeed(parts: &mut Parts, folder: &Path, cx: &Cx, io: &mut Io) -> Resu
     Ok(true)
 }
 
-/// What was found in a folder of shards.
-#[derive(Debug, Default)]
-pub struct Dcp {
-    /// What is wrong.
-    pub flaws: Vec<Flaw>,
-    /// Bytes of its files.
-    pub bytes: u64,
-    /// How many files.
-    pub files: u64,
-    /// The newest.
-    pub modified: Option<SystemTime>,
-}
-
-/// Judges a folder of shards.
-pub fn dcp(folder: &Path, io: &mut Io) -> Result<Dcp, IoError> {
-    io.stat(&folder.join(".metadata"))?;
-    Ok(Dcp::default())
-}
-
 /// Judges the folder of one tag.
 pub fn deepspeed_tag(
     parts: &mut Parts,
@@ -53,8 +32,10 @@ pub fn deepspeed_tag(
     cx: &Cx,
     io: &mut Io,
 ) -> Result<(), IoError> {
-    let _ = cx;
-    let judged = dcp(&folder.join(tag), io)?;
-    parts.add(Some(tag), judged);
+    match super::deepspeed::judge_folder(&folder.join(tag), cx, io) {
+        Ok(judged) => parts.add(Some(tag), judged),
+        Err(error) if error.is_flaw() => parts.flaw(tag, error.to_string()),
+        Err(error) => return Err(error),
+    }
     Ok(())
 }

@@ -86,7 +86,7 @@ impl Adapter for Lightning {
                 Ok(parts::broken_file(&name_of(&found.path), what, &stat))
             }
             Err(IoError::NoFile) => judge_folder(found, cx, io),
-            Err(error) => parts::gone(&found.path, error),
+            Err(error) => parts::gone(&found.path, error, io),
         }
     }
 }
@@ -126,18 +126,13 @@ fn folders_below(folder: &Path, entries: &[Entry], io: &mut Io) -> Result<Vec<Pa
 /// L2
 fn number_others(found: &mut [Found], io: &mut Io) -> Result<(), IoError> {
     found.sort_by_key(|found| std::cmp::Reverse(found.modified));
-    let mut looks = 0;
-    for at in 0..found.len() {
-        if found[at].number.is_some() || looks == LOOKS {
-            continue;
-        }
-        looks += 1;
-        let step = match peek(&found[at].path, io) {
+    for found in found.iter_mut().filter(|found| found.number.is_none()).take(LOOKS) {
+        let step = match peek(&found.path, io) {
             Err(IoError::Deadline) => return Err(IoError::Deadline),
             step => step.unwrap_or(None),
         };
-        found[at].step = step;
-        found[at].number = step;
+        found.step = step;
+        found.number = step;
     }
     for at in 0..found.len() {
         if found[at].number.is_none() && found[at].modified.is_some() {

@@ -80,7 +80,7 @@ impl Adapter for Mmengine {
                 Ok(parts::broken_file(&name_of(&found.path), what, &stat))
             }
             Err(IoError::NoFile) => judge_folder(found, cx, io),
-            Err(error) => parts::gone(&found.path, error),
+            Err(error) => parts::gone(&found.path, error, io),
         }
     }
 

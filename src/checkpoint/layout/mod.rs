@@ -79,6 +79,7 @@ pub static ADAPTERS: &[&dyn Adapter] = &[
     &nemo::Nemo,
     &deepspeed::Deepspeed,
     &torchtitan::Torchtitan,
+    // some of its scripts name folders as the Trainer does: these are looked into
     &accelerate::Accelerate,
     &hf::Hf,
     &mmengine::Mmengine,
@@ -88,6 +89,17 @@ pub static ADAPTERS: &[&dyn Adapter] = &[
     &files::Files,
     &export::Export,
 ];
+
+/// What the fuzzer asks of any bytes that stand for `.metadata`.
+pub(super) fn dcp_bytes(bytes: &[u8]) {
+    if let Ok(index) = dcp_index::of(bytes) {
+        let pieces = index.shards.values().flatten();
+        assert!(pieces.clone().all(|piece| piece.end() >= piece.offset));
+        assert!(pieces.count() <= bytes.len());
+        assert!(index.shards.values().all(|pieces| !pieces.is_empty()));
+        assert!(index.step.is_none_or(|(file, _)| index.shards.contains_key(&file)));
+    }
+}
 
 /// The number in a folder's name, and whether it is the step: `step_200` and `iter_0000200` tell it,
 /// and so does a name that is only a number; of other names it is the last number, a count of

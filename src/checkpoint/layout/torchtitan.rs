@@ -42,8 +42,7 @@ impl Adapter for Torchtitan {
 
     fn judge(&self, found: &Found, _cx: &Cx, io: &mut Io) -> Result<Judged, IoError> {
         let (dcp, contents) = judge_contents(&found.path, io)?;
-        let has_state = contents.roots.iter().any(|root| root == "train_state");
-        if dcp.flaws.is_empty() && !has_state {
+        if dcp.flaws.is_empty() && is_model_alone(&contents.roots) {
             let why = "holds the model alone, without the state of the training";
             let judged = judged(dcp, contents.step);
             return Ok(Judged { verdict: Verdict::Export(why.to_owned()), ..judged });
@@ -102,6 +101,26 @@ fn steps(folder: &Path, entries: &[Entry], io: &mut Io) -> Result<Vec<Found>, Io
     Ok(found)
 }
 
+/// What torchtitan keeps beside the model's own names, and what others do who name folders like it.
+const STATE: [&str; 8] = [
+    "train_state",
+    "optimizer",
+    "optimizers",
+    "optim",
+    "lr_scheduler",
+    "scheduler",
+    "dataloader",
+    "step",
+];
+
+/// Whether names of what is saved are those of a model. All in one object (`app`) is anything.
+fn is_model_alone(roots: &[String]) -> bool {
+    match roots {
+        [one] => one == "model",
+        roots => !roots.iter().any(|root| STATE.contains(&root.as_str())),
+    }
+}
+
 const EXPORTS: [&str; 2] = ["model.safetensors.index.json", "model.safetensors"];
 
 fn is_dcp_or_export(entries: &[Entry]) -> bool {
@@ -118,4 +137,25 @@ fn is_export(folder: &Path, io: &mut Io) -> Result<bool, IoError> {
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_told_from_the_state_of_a_training() {
+        for (roots, is_alone) in [
+            (&["dataloader", "layers", "optimizer", "output", "train_state"][..], false),
+            (&["layers", "norm", "output", "tok_embeddings"], true),
+            (&["model"], true),
+            // another script with folders of that name
+            (&["model", "optimizer", "random_0", "step"], false),
+            (&["model", "step"], false),
+            (&["app"], false),
+        ] {
+            let roots: Vec<String> = roots.iter().map(|root| (*root).to_owned()).collect();
+            assert_eq!(is_model_alone(&roots), is_alone, "{roots:?}");
+        }
+    }
 }

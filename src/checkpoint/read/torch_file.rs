@@ -346,3 +346,7 @@ pub(crate) fn number_in(bytes: &[u8]) -> Option<u64> {
     };
     u64::try_from(number).ok()
 }
+
+#[cfg(test)]
+#[path = "torch_file_tests.rs"]
+mod tests;

@@ -34,6 +34,8 @@ struct Case {
     /// Those of the newer one, in the order in which they are written.
     files: Vec<String>,
     pointer: Option<String>,
+    /// What is beside the newer one while it is written.
+    marker: Option<String>,
     world: u32,
     pattern: Option<String>,
 }
@@ -47,17 +49,19 @@ enum Damage {
     Gone,
     Zeros,
     Tail,
+    Page,
     Flip,
 }
 
 impl Damage {
-    const ALL: [(Self, &'static str); 7] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::LastByte, "-1 byte"),
         (Self::Half, "half"),
         (Self::Empty, "empty"),
         (Self::Gone, "gone"),
         (Self::Zeros, "zeros"),
         (Self::Tail, "0-tail"),
+        (Self::Page, "0-page"),
         (Self::Flip, "1 bit"),
     ];
 
@@ -73,6 +77,11 @@ impl Damage {
             Self::Zeros => left.fill(0),
             // the last page never reached the disk
             Self::Tail => left[(size - 1) / 4096 * 4096..].fill(0),
+            // a page in the middle did not
+            Self::Page => {
+                let page = size / 2 / 4096 * 4096;
+                left[page..size.min(page + 4096)].fill(0);
+            }
             Self::Flip => left[size / 2] ^= 1,
         }
         Some(left)
@@ -102,7 +111,9 @@ impl Ground {
             return "nothing";
         };
         assert_eq!(chosen.found.layout, layout, "{}: {scan:#?}", self.case.name);
-        let name = chosen.found.path.strip_prefix(&self.folder).expect("below the folder");
+        // a link to one is as good
+        let path = fs::canonicalize(&chosen.found.path).unwrap();
+        let name = path.strip_prefix(&self.folder).expect("below the folder");
         if name == Path::new(&self.case.newer) {
             "CHOSEN"
         } else {
@@ -143,7 +154,10 @@ impl Ground {
                 (path, before, modified)
             })
             .collect();
+        let marker = self.case.marker.as_ref().map(|marker| self.folder.join(marker));
+        marker.iter().for_each(|marker| fs::write(marker, "").unwrap());
         let chosen = self.chosen();
+        marker.iter().for_each(|marker| fs::remove_file(marker).unwrap());
         for (path, before, modified) in restore {
             write(&path, &before, modified);
         }
@@ -196,18 +210,19 @@ fn write(path: &Path, bytes: &[u8], modified: SystemTime) {
 #[test]
 fn every_damage_of_every_file_of_every_layout() {
     let dir = tempfile::tempdir().unwrap();
+    let root = fs::canonicalize(dir.path()).unwrap();
     let made = Command::new(venv("python"))
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scripts/make_checkpoints.py"))
-        .arg(dir.path())
+        .arg(&root)
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let cases = fs::read(dir.path().join("cases.json")).unwrap();
+    let cases = fs::read(root.join("cases.json")).unwrap();
     let cases: Vec<Case> = serde_json::from_slice(&cases).unwrap();
     let mut table = String::new();
     for case in cases {
-        let again = dir.path().join("again").join(&case.name);
-        let ground = Ground { folder: dir.path().join(&case.name), case };
+        let again = root.join("again").join(&case.name);
+        let ground = Ground { folder: root.join(&case.name), case };
         table.push_str(&rows(&ground, &again));
     }
     insta::with_settings!({ omit_expression => true }, {
@@ -233,10 +248,23 @@ fn rows(ground: &Ground, again: &Path) -> String {
         }
         rows.push('\n');
     }
-    if case.files.len() > 1 {
-        let first = ground.saved_again(again, 1);
-        let others = ground.saved_again(again, case.files.len() - 1);
-        writeln!(rows, "  saved again: first file {first}, all but the last {others}").unwrap();
+    let counts = 1..case.files.len();
+    let seen: Vec<_> = counts.map(|count| ground.saved_again(again, count)).collect();
+    match seen.iter().position(|seen| *seen != "refused") {
+        None if seen.is_empty() => {}
+        None => rows.push_str("  saved again, ended after any of its files: refused\n"),
+        Some(at) => {
+            let (count, all) = (at + 1, case.files.len());
+            let chosen = seen[at];
+            writeln!(rows, "  saved again, ended after file {count} of {all}: {chosen}").unwrap();
+        }
+    }
+    if let Some(marker) = &case.marker {
+        let path = ground.folder.join(marker);
+        fs::write(&path, "").unwrap();
+        let chosen = ground.chosen();
+        fs::remove_file(&path).unwrap();
+        writeln!(rows, "  the marker of a save: {chosen}").unwrap();
     }
     if let Some(pointer) = &case.pointer {
         writeln!(rows, "  {pointer}:{}", ground.pointer(pointer)).unwrap();

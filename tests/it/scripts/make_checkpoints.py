@@ -39,9 +39,9 @@ def text(path, words):
     path.write_text(words)
 
 
-def shards(folder, seed):
+def shards(folder, seed, others=None):
     """What torch.distributed.checkpoint writes, in several files; the names of its files."""
-    state = {"model": {f"w{i}": tensor(seed + i) for i in range(3)}, "step": seed}
+    state = {"model": {f"w{i}": tensor(seed + i) for i in range(3)}, **(others or {"step": seed})}
     folder.mkdir(parents=True, exist_ok=True)
     writer = dcp.FileSystemWriter(folder, single_file_per_rank=False)
     dcp.save(state, storage_writer=writer, no_dist=True)
@@ -60,14 +60,15 @@ def safetensors(path, seed):
     path.write_bytes(struct.pack("<Q", len(head)) + head + data)
 
 
-def case(name, layout, write, older, newer, pointer=None, world=2, pattern=None):
+def case(name, layout, write, older, newer, pointer=None, world=2, pattern=None,
+         marker=None):
     """Writes both, and the newer one again. `write(folder, seed, step)` returns the files' names."""
     write(Path(name), 1, OLDER)
     files = write(Path(name), 2, NEWER)
     write(Path("again") / name, 3, NEWER)
     CASES.append({
         "name": name, "layout": layout, "older": older, "newer": newer, "files": files,
-        "pointer": pointer, "world": world, "pattern": pattern,
+        "pointer": pointer, "world": world, "pattern": pattern, "marker": marker,
     })
 
 
@@ -80,7 +81,8 @@ def write_dcp(folder, seed, step):
 
 
 def write_torchtitan(folder, seed, step):
-    return below(f"step-{step}", shards(folder / f"step-{step}", seed))
+    state = {"train_state": {"step": step}, "optimizer": {"state": tensor(seed + 9)}}
+    return below(f"step-{step}", shards(folder / f"step-{step}", seed, state))
 
 
 def deepspeed_model(seed, step, has_parts):
@@ -319,8 +321,10 @@ def main():
     case("megatron torch_dcp", "megatron", write_megatron_dcp, *iterations)
     case("megatron-legacy", "megatron-legacy", write_megatron_legacy, *iterations, world=4)
     names = [f"test--val_loss=0.5-step={n}-consumed_samples={n * 8}.0" for n in (OLDER, NEWER)]
-    case("nemo folder", "nemo", write_nemo, *names)
-    case("nemo file", "nemo", write_nemo_file, *(f"{name}.ckpt" for name in names))
+    marker = f"{names[1]}-unfinished"
+    case("nemo folder", "nemo", write_nemo, *names, marker=marker)
+    names = [f"{name}.ckpt" for name in names]
+    case("nemo file", "nemo", write_nemo_file, *names, marker=marker)
     case("mmengine", "mmengine", write_mmengine, "iter_10.pth", "iter_20.pth", "last_checkpoint")
     saves = ("ep0-ba10-rank0.pt", "ep0-ba20-rank0.pt", "latest-rank0.pt")
     case("composer file", "composer", write_composer, *saves)

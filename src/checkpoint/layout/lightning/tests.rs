@@ -62,7 +62,7 @@ fn links_lead_somewhere_or_are_broken() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     symlink("epoch=1-step=10.ckpt", at("last.ckpt")).unwrap();
-    let dangling = "last.ckpt last.ckpt is a link to something that is not there";
+    let dangling = "last.ckpt last.ckpt leads to epoch=1-step=10.ckpt, which is missing";
     assert_eq!(said_of(Layout::Lightning, folder.path()), [dangling]);
     save(&at("epoch=1-step=10.ckpt"), 10, 2);
     let said = said_of(Layout::Lightning, folder.path());

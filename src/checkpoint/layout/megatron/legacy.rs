@@ -10,8 +10,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::checkpoint::io::{Entry, Io, IoError};
+use crate::checkpoint::layout::dcp;
 use crate::checkpoint::layout::tally::{Tally, is_torch};
 use crate::checkpoint::read::pickle::Value;
 use crate::checkpoint::read::torch_file;
@@ -79,6 +81,7 @@ pub fn judge(
     let ranks = ranks_of(&io.list(folder)?);
     let mut claims = None;
     let mut files = Vec::new();
+    let mut written = Vec::new();
     for rank in &ranks {
         let below = name_of(rank);
         let entries = io.list(&folder.join(&below))?;
@@ -88,6 +91,9 @@ pub fn judge(
         for name in &names {
             let name = format!("{below}/{name}");
             let file = tally.torch(folder, &name, io)?;
+            if let Some((file, modified)) = file.as_ref().and_then(|f| Some((f, f.modified?))) {
+                written.push(Written { rank, name: name.clone(), size: file.size, modified });
+            }
             let is_model = claims.is_none() && name.ends_with(MODEL);
             if let Some(file) = file.filter(|_| is_model) {
                 let value = torch_file::load(&folder.join(&name), &file, io)?;
@@ -119,6 +125,43 @@ pub fn judge(
         }
         if has_optimizer_file && !names.contains(OPTIMIZER) {
             tally.flaw(format!("{below}/{OPTIMIZER}"), "is missing");
+        }
+    }
+    if tally.flaws.is_empty() {
+        one_save(folder, &written, tally, io)?;
+    }
+    Ok(())
+}
+
+/// A file that passed.
+struct Written<'a> {
+    rank: &'a [u32],
+    name: String,
+    size: u64,
+    modified: SystemTime,
+}
+
+/// All files are of one save: a rank writes the model after all else, and all ranks begin together.
+fn one_save(
+    folder: &Path,
+    written: &[Written],
+    tally: &mut Tally,
+    io: &mut Io,
+) -> Result<(), IoError> {
+    let newest = written.iter().max_by_key(|file| file.modified);
+    let most = written.iter().map(|file| file.size).max().unwrap_or(0);
+    let late = dcp::copying(most.saturating_mul(2));
+    for model in written.iter().filter(|file| file.name.ends_with(MODEL)) {
+        let own = written.iter().filter(|file| file.rank == model.rank);
+        let own = own.filter(|file| file.modified > model.modified);
+        let others = newest.filter(|file| file.modified > model.modified + late);
+        for file in own.chain(others) {
+            let stat = io.stat(&folder.join(&model.name))?;
+            if dcp::is_rewritten(&io.stat(&folder.join(&file.name))?, &stat) {
+                let what = format!("is older than {}: a save did not end", file.name);
+                tally.flaw(model.name.as_str(), what);
+                return Ok(());
+            }
         }
     }
     Ok(())

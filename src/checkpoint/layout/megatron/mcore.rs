@@ -15,6 +15,9 @@ use crate::checkpoint::read::text;
 /// What says that a save of this format ended.
 pub const MARKER: &str = "metadata.json";
 
+/// What is not sharded, in a file of its own.
+const COMMON: &str = "common.pt";
+
 /// As many neighbours as are asked whether they have [`MARKER`].
 const MAX_NEIGHBOURS: usize = 8;
 
@@ -30,24 +33,29 @@ pub fn judge(
     io: &mut Io,
 ) -> Result<Option<String>, IoError> {
     let name = |file: &str| below.map_or(file.to_owned(), |below| format!("{below}/{file}"));
+    let mut has_common = is_there(&folder.join(COMMON), io)?;
     match text::json(&folder.join(MARKER), io) {
-        Ok(Ok(config)) => match config.get("sharded_backend").and_then(|value| value.as_str()) {
-            Some("zarr") => {
-                return Ok(Some("is in the zarr format, which is not judged".to_owned()));
+        Ok(Ok(config)) => {
+            match config.get("sharded_backend").and_then(|value| value.as_str()) {
+                Some("zarr") => {
+                    return Ok(Some("is in the zarr format, which is not judged".to_owned()));
+                }
+                Some(_) => tally.plain(folder, MARKER, io)?,
+                None => tally.flaw(name(MARKER), "names no sharded_backend"),
             }
-            Some(_) => tally.plain(folder, MARKER, io)?,
-            None => tally.flaw(name(MARKER), "names no sharded_backend"),
-        },
+            // since the common part is among the shards, no backend is named for it
+            has_common |= config.get("common_backend").is_some();
+        }
         Ok(Err(what)) => tally.flaw(name(MARKER), what),
         Err(error) if error.is_flaw() => {
-            if must_have_marker(folder, neighbours, io)? {
+            if has_common || any_has_marker(neighbours, io)? {
                 tally.flaw(name(MARKER), "is missing: the save did not end");
             }
         }
         Err(error) => return Err(error),
     }
     tally.folder(below, dcp::judge_folder(folder, io)?);
-    if is_there(&folder.join("common.pt"), io)? {
+    if has_common {
         common(folder, below, tally, io)?;
     }
     Ok(None)
@@ -61,12 +69,12 @@ fn common(
     io: &mut Io,
 ) -> Result<(), IoError> {
     let mut own = Tally::default();
-    own.torch(folder, "common.pt", io)?;
+    own.torch(folder, COMMON, io)?;
     let index = folder.join(".metadata");
     if own.flaws.is_empty() && is_there(&index, io)? {
-        let (common, index) = (io.stat(&folder.join("common.pt"))?, io.stat(&index)?);
+        let (common, index) = (io.stat(&folder.join(COMMON))?, io.stat(&index)?);
         if dcp::is_rewritten(&common, &index) {
-            own.flaw("common.pt", "is newer than .metadata: a save into this folder did not end");
+            own.flaw(COMMON, "is newer than .metadata: a save into this folder did not end");
         }
     }
     tally.folder(below, own.into_folder());
@@ -74,11 +82,8 @@ fn common(
 }
 
 /// Whether this format is the one that is written here: `torch_dcp` and `fsdp_dtensor` have DCP
-/// alone, and no `common.pt`.
-fn must_have_marker(folder: &Path, neighbours: &[PathBuf], io: &mut Io) -> Result<bool, IoError> {
-    if is_there(&folder.join("common.pt"), io)? {
-        return Ok(true);
-    }
+/// alone.
+fn any_has_marker(neighbours: &[PathBuf], io: &mut Io) -> Result<bool, IoError> {
     for neighbour in neighbours.iter().take(MAX_NEIGHBOURS) {
         if is_there(&neighbour.join(MARKER), io)? {
             return Ok(true);

@@ -1,8 +1,9 @@
 //! Megatron-LM: `iter_0001000/` or `release/`, in one of two forms, also below `non_persistent/`.
 //!
 //! - `torch_dist` ([`mcore`]): whole where DCP's rule says so and `metadata.json` is there. Where no
-//!   iteration has one, the format is `torch_dcp` or `fsdp_dtensor`, and DCP's rule alone counts; a
-//!   save that did not end is told from these by the tracker, which the first save that ends makes.
+//!   iteration has one, the format is `torch_dcp` or `fsdp_dtensor`, and DCP's rule alone counts; the
+//!   first save of `torch_dist` that did not end is told from these by the tracker, which is made by
+//!   the first save that ends.
 //! - legacy ([`legacy`]): `mp_rank_*/` of all tensor-, pipeline- and expert-parallel ranks.
 //!
 //! `latest_checkpointed_iteration.txt` is only a hint: it is written in place. Megatron ends every
@@ -149,7 +150,7 @@ fn judge(found: &Found, io: &mut Io) -> Result<Judged, IoError> {
         return Ok(Judged { verdict: Verdict::Unknown(why), ..tally.judged(None) });
     }
     let has_marker = mcore::is_there(&found.path.join(mcore::MARKER), io)?;
-    if tally.flaws.is_empty() && !has_marker && !some_save_ended(&found.path, io)? {
+    if tally.flaws.is_empty() && !has_marker && !some_save_ended(&found.path, &neighbours, io)? {
         tally.flaw(mcore::MARKER, "is missing, and nothing says that a save ended");
     }
     Ok(finished(found, tally))
@@ -164,9 +165,16 @@ fn finished(found: &Found, tally: Tally) -> Judged {
     judged
 }
 
-/// Whether there is a tracker: whatever stands in it, the first save that ended made it.
-fn some_save_ended(iteration: &Path, io: &mut Io) -> Result<bool, IoError> {
+/// Whether there is a tracker, whatever stands in it: the first save that ended made it. Or another
+/// iteration: no save begins before the one before it ended.
+fn some_save_ended(iteration: &Path, neighbours: &[PathBuf], io: &mut Io) -> Result<bool, IoError> {
     let Some(folder) = iteration.parent() else { return Ok(false) };
+    let is_older = |other: &&PathBuf| other.as_path() < iteration;
+    for older in neighbours.iter().filter(is_older).take(1) {
+        if mcore::is_there(&older.join(".metadata"), io)? {
+            return Ok(true);
+        }
+    }
     mcore::is_there(&folder.join(TRACKER), io)
 }
 
