@@ -8,6 +8,9 @@ mod answers;
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 #[path = "../it/harness.rs"]
 mod harness;
+#[path = "../it/kills/mod.rs"]
+mod kills;
+mod kills_real;
 mod warm;
 
 use std::io::Write as _;
