@@ -7,9 +7,12 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
+
+use super::quarantine;
 
 /// The most entries that are read of one folder.
 pub const MAX_ENTRIES: usize = 100_000;
@@ -128,12 +131,15 @@ impl Io {
         if self.is_over() { Err(IoError::Deadline) } else { Ok(()) }
     }
 
-    /// The entries of a folder, in no order; more than [`MAX_ENTRIES`] are an error.
+    /// The entries of a folder but what was put aside, in no order; more than [`MAX_ENTRIES`] are an error.
     pub fn list(&mut self, folder: &Path) -> Result<Vec<Entry>, IoError> {
         self.operation()?;
         let mut entries = Vec::new();
         for entry in fs::read_dir(folder).map_err(IoError::of)? {
             let entry = entry.map_err(IoError::of)?;
+            if entry.file_name().as_bytes().starts_with(quarantine::PREFIX.as_bytes()) {
+                continue;
+            }
             let kind = entry.file_type().map_err(IoError::of)?;
             let is_folder = if kind.is_symlink() {
                 self.operation()?;
