@@ -33,17 +33,19 @@ exit_codes! {
     /// `nvlaunch replay`: the recorded decisions are not the ones this program takes.
     /// `nvlaunch plan --diff`: the plan is not the one of the file.
     /// `nvlaunch smoke`: a value is wrong, a rank failed, or time was up.
+    /// `nvlaunch checkpoint inspect`: nothing there can be resumed from.
     DIFFERS = 1;
     /// The command line (or a `PET_*` variable) cannot be understood.
     USAGE = 2;
     /// Every rank ended with 0 and the job was not done, where `--on-suspicious-success fail` says so.
     UNFINISHED = 65;
     /// A file that was named cannot be used: the script is missing, a folder, not readable; facts or
-    /// a plan that are none; a profile that nobody has.
+    /// a plan that are none; a profile that nobody has; a folder to inspect.
     NO_INPUT = 66;
     /// Something the launch needs is not here: the interpreter, a GPU that `--nproc gpu` asks for.
     /// Preflight refuses the machine: no rank was started; the same from `nvlaunch preflight`
-    /// and `nvlaunch plan`.
+    /// and `nvlaunch plan`. The checkpoint folder, or what is newest there, could not be looked at;
+    /// the same from `nvlaunch checkpoint inspect`.
     UNAVAILABLE = 69;
     /// An error in nvlaunch itself.
     INTERNAL = 70;

@@ -53,6 +53,26 @@ pub fn cut(line: &str, width: usize) -> String {
     cut + "…"
 }
 
+/// A number of bytes for eyes: `64 MiB`, `1.2 GiB`
+#[expect(clippy::cast_precision_loss, reason = "rounded for eyes")]
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut units = ["bytes", "KiB", "MiB", "GiB", "TiB"].into_iter();
+    let mut unit = units.next().expect("there are some");
+    for next in units {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if value < 10.0 && value.fract() > 0.05 {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,9 +7,12 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
+
+use super::quarantine;
 
 /// The most entries that are read of one folder.
 pub const MAX_ENTRIES: usize = 100_000;
@@ -128,12 +131,15 @@ impl Io {
         if self.is_over() { Err(IoError::Deadline) } else { Ok(()) }
     }
 
-    /// The entries of a folder, in no order; more than [`MAX_ENTRIES`] are an error.
+    /// The entries of a folder but what was put aside, in no order; more than [`MAX_ENTRIES`] are an error.
     pub fn list(&mut self, folder: &Path) -> Result<Vec<Entry>, IoError> {
         self.operation()?;
         let mut entries = Vec::new();
         for entry in fs::read_dir(folder).map_err(IoError::of)? {
             let entry = entry.map_err(IoError::of)?;
+            if entry.file_name().as_bytes().starts_with(quarantine::PREFIX.as_bytes()) {
+                continue;
+            }
             let kind = entry.file_type().map_err(IoError::of)?;
             let is_folder = if kind.is_symlink() {
                 self.operation()?;
@@ -159,18 +165,24 @@ impl Io {
         Ok(Stat::of(&metadata))
     }
 
+    /// What a link holds, as it stands there; `None` where there is no link.
+    pub fn link(&mut self, path: &Path) -> Result<Option<PathBuf>, IoError> {
+        self.operation()?;
+        match fs::read_link(path) {
+            Ok(target) => Ok(Some(target)),
+            // what is there is no link
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(None),
+            Err(error) => Err(IoError::of(error)),
+        }
+    }
+
     /// A file, opened so that neither a fifo nor a device holds us.
     pub fn open(&mut self, path: &Path) -> Result<Opened, IoError> {
         self.operation()?;
         let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
         let file = File::options().read(true).custom_flags(flags).open(path);
         let file = file.map_err(IoError::of)?;
-        let metadata = file.metadata().map_err(IoError::of)?;
-        if !metadata.is_file() {
-            return Err(IoError::NoFile);
-        }
-        let Stat { size, modified, created, .. } = Stat::of(&metadata);
-        Ok(Opened { file, size, modified, created })
+        Opened::of(file)
     }
 
     /// Up to `len` bytes from `offset`; fewer where the file ends.
@@ -222,4 +234,22 @@ pub struct Opened {
     pub modified: Option<SystemTime>,
     /// When it was made here, where the file system keeps that.
     pub created: Option<SystemTime>,
+}
+
+impl Opened {
+    /// A file that was opened elsewhere.
+    pub(crate) fn of(file: File) -> Result<Self, IoError> {
+        let metadata = file.metadata().map_err(IoError::of)?;
+        if !metadata.is_file() {
+            return Err(IoError::NoFile);
+        }
+        let Stat { size, modified, created, .. } = Stat::of(&metadata);
+        Ok(Self { file, size, modified, created })
+    }
+
+    /// What opening it told.
+    pub fn stat(&self) -> Stat {
+        let Self { size, modified, created, .. } = *self;
+        Stat { size, is_folder: false, modified, created }
+    }
 }

@@ -15,6 +15,8 @@
 //! - W5: work is bounded: files and bytes looked at, depth, time ([`io::Io`]).
 
 pub mod choose;
+pub mod document;
+pub mod fuzz;
 pub mod io;
 pub mod layout;
 pub mod quarantine;
@@ -22,6 +24,7 @@ pub mod read;
 pub mod receipt;
 pub mod scan;
 pub mod style;
+pub mod text;
 pub mod verify;
 pub mod watch;
 pub mod worker;

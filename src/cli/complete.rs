@@ -45,6 +45,7 @@ pub fn program() -> Command {
         super::preflight::command().about("Whether this machine can train"),
         super::smoke::command().about("Prove that this machine can train"),
         super::profile::command(),
+        super::checkpoint::command(),
         Command::new("explain")
             .about("What a finding means")
             .arg(list)

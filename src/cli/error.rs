@@ -80,6 +80,20 @@ pub enum CliError {
         /// Its spelling with hyphens.
         option: &'static str,
     },
+    /// `checkpoint` alone.
+    #[error("nothing to do with checkpoints\nusage: nvlaunch checkpoint inspect DIR")]
+    CheckpointCommand,
+    /// `checkpoint WORD` for a word that is none of its subcommands.
+    #[error("there is no `nvlaunch checkpoint {word}`")]
+    UnknownCheckpointCommand {
+        /// As typed.
+        word: String,
+        /// What may have been meant.
+        nearest: Option<String>,
+    },
+    /// `checkpoint inspect` alone.
+    #[error("no folder to inspect\nusage: nvlaunch checkpoint inspect DIR")]
+    InspectFolder,
     /// `help WORD` for a word that is no subcommand.
     #[error("there is no help on `{word}`")]
     UnknownTopic {
@@ -147,7 +161,9 @@ impl Explain for CliError {
             Self::UnexpectedWord { command: "explain", .. } => {
                 "usage: nvlaunch explain CODE, or nvlaunch explain --list".to_owned()
             }
-            Self::UnexpectedWord { command, .. } if command.starts_with("profile") => {
+            Self::UnexpectedWord { command, .. }
+                if command.starts_with("profile") || command.starts_with("checkpoint") =>
+            {
                 format!("`nvlaunch {command} --help` says more")
             }
             Self::UnexpectedWord { command: "generate", .. } | Self::GenerateWhat => {
@@ -160,6 +176,13 @@ impl Explain for CliError {
             Self::UnknownProfileCommand { nearest: None, .. } | Self::ProfileCommand => {
                 "`nvlaunch profile --help` says more".to_owned()
             }
+            Self::UnknownCheckpointCommand { nearest: Some(near), .. } => {
+                format!("did you mean `nvlaunch checkpoint {near}`?")
+            }
+            Self::UnknownCheckpointCommand { nearest: None, .. } | Self::CheckpointCommand => {
+                "`nvlaunch checkpoint --help` says more".to_owned()
+            }
+            Self::InspectFolder => "`nvlaunch checkpoint inspect --help` says more".to_owned(),
             Self::ProfileName => "`nvlaunch profile list` says which there are".to_owned(),
             Self::LintFiles => "`nvlaunch profile lint --help` says more".to_owned(),
             Self::UnknownFormat { .. } => "there are text and json".to_owned(),

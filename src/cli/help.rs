@@ -24,6 +24,7 @@ Usage:
   nvlaunch preflight [options]
   nvlaunch smoke [options]
   nvlaunch profile list|show|lint|schema|init
+  nvlaunch checkpoint inspect DIR
   nvlaunch explain CODE
   nvlaunch replay FILE
   nvlaunch generate completions|man|reference
@@ -89,6 +90,36 @@ machine; 128 + n where signal n ended the test.
 /// The help of `nvlaunch smoke`.
 pub(super) fn smoke() -> String {
     options(super::smoke::command(), SMOKE)
+}
+
+const CHECKPOINT: &str = "\
+Says what checkpoints there are.
+
+Usage:
+  nvlaunch checkpoint inspect DIR
+";
+
+/// The help of `nvlaunch checkpoint`.
+pub(super) fn checkpoint() -> String {
+    format!("{CHECKPOINT}\n`nvlaunch checkpoint inspect --help` lists the options.\n")
+}
+
+const INSPECT: &str = "\
+Lists the checkpoints in a folder, newest first: step, size, age, and whether
+each is whole, or what is missing; and which one ranks would resume from, and
+why. Files are looked at, never read whole, never executed, and not changed.
+
+Usage:
+  nvlaunch checkpoint inspect [options] DIR
+
+The exit code is 0 where one would be used; 1 where nothing can be resumed from;
+66 where the folder is not there or not readable; 69 where it, or a newer
+checkpoint, could not be looked at, so that a launch would not start.
+";
+
+/// The help of `nvlaunch checkpoint inspect`.
+pub(super) fn inspect() -> String {
+    options(super::checkpoint::inspect(), INSPECT)
 }
 
 /// The help of `nvlaunch explain`.

@@ -11,6 +11,7 @@
 //! - C3: an option that is not known is an error, never handed to the script.
 //! - C4: every option has a spelling with underscores besides the one with hyphens.
 
+mod checkpoint;
 mod complete;
 mod error;
 mod generate;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 
 use clap::{Command, FromArgMatches};
 
+pub use checkpoint::InspectArgs;
 pub use complete::{SHELLS, program};
 pub use error::CliError;
 pub use generate::Generated;
@@ -41,8 +43,18 @@ pub use smoke::{PLACEHOLDER, SmokeArgs};
 use crate::settings::env::Env;
 
 /// The words that are subcommands where they stand first.
-pub const SUBCOMMANDS: &[&str] =
-    &["run", "plan", "preflight", "profile", "explain", "replay", "smoke", "generate", "help"];
+pub const SUBCOMMANDS: &[&str] = &[
+    "run",
+    "plan",
+    "preflight",
+    "profile",
+    "checkpoint",
+    "explain",
+    "replay",
+    "smoke",
+    "generate",
+    "help",
+];
 
 /// What nvlaunch was asked to do.
 #[derive(Debug)]
@@ -62,6 +74,8 @@ pub enum Invocation {
     Smoke(Box<SmokeArgs>),
     /// Say what launch profiles there are, and what is in them.
     Profile(ProfileCommand),
+    /// Say what checkpoints there are, and which one would be used.
+    Inspect(Box<InspectArgs>),
     /// Say what a finding of preflight means.
     Explain(Explained),
     /// Print what packages and editors need.
@@ -86,6 +100,7 @@ pub fn parse(argv: Vec<OsString>, _env: &Env) -> Result<Invocation, CliError> {
         Some("preflight") => preflight::preflight(&words[1..]),
         Some("smoke") => smoke::smoke(&words[1..]),
         Some("profile") => profile::profile(&words[1..]),
+        Some("checkpoint") => checkpoint::checkpoint(&words[1..]),
         Some("explain") => preflight::explain(&words[1..]),
         Some("generate") => generate::generate(&words[1..]),
         Some("help") => help(&words[1..]),
@@ -189,6 +204,10 @@ fn help(words: &[OsString]) -> Result<Invocation, CliError> {
         Some("preflight") => Ok(Invocation::Print(help::preflight())),
         Some("smoke") => Ok(Invocation::Print(help::smoke())),
         Some("profile") => Ok(Invocation::Print(help::profile())),
+        Some("checkpoint") if words.get(1).is_some_and(|word| word == "inspect") => {
+            Ok(Invocation::Print(help::inspect()))
+        }
+        Some("checkpoint") => Ok(Invocation::Print(help::checkpoint())),
         Some("explain") => Ok(Invocation::Print(help::explain())),
         Some("generate") => Ok(Invocation::Print(help::generate())),
         Some(word) => Err(CliError::UnknownTopic { word: word.to_owned() }),

@@ -99,7 +99,7 @@ pub struct RunArgs {
     pub checkpoint_pattern: Option<OsString>,
     /// Arguments for the script where there is something to resume from, as in '--resume {path}';
     /// knows {path}, {step}, {name} and {dir}
-    #[arg(long, value_name = "TEXT", help_heading = CHECKPOINTS)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = CHECKPOINTS)]
     pub resume_arg: Option<OsString>,
     /// The arguments by which this framework is told where to resume
     #[arg(long, value_name = "NAME", help_heading = CHECKPOINTS, value_parser = Words(crate::settings::values::RESUME_STYLES))]

@@ -10,8 +10,17 @@ use std::os::unix::ffi::OsStrExt as _;
 /// The options that exist, by every spelling.
 #[derive(Debug)]
 pub struct Known<'a> {
-    long: Vec<(&'a str, bool)>,
+    long: Vec<(&'a str, Takes)>,
     short: Vec<(char, bool)>,
+}
+
+/// What an option takes besides its own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    Word,
+    /// A word that may look like an option, as `--resume {path}` does.
+    Text,
 }
 
 impl<'a> Known<'a> {
@@ -22,13 +31,18 @@ impl<'a> Known<'a> {
             // An option whose value only ever stands behind `=` takes no further word.
             let takes_value = arg.get_action().takes_values() && !arg.is_require_equals_set();
             let aliases = arg.get_all_aliases().unwrap_or_default();
-            known.long.extend(arg.get_long().into_iter().chain(aliases).map(|l| (l, takes_value)));
+            let takes = match takes_value {
+                false => Takes::Nothing,
+                true if arg.is_allow_hyphen_values_set() => Takes::Text,
+                true => Takes::Word,
+            };
+            known.long.extend(arg.get_long().into_iter().chain(aliases).map(|l| (l, takes)));
             known.short.extend(arg.get_short().map(|s| (s, takes_value)));
         }
         known
     }
 
-    fn long(&self, name: &[u8]) -> Option<bool> {
+    fn long(&self, name: &[u8]) -> Option<Takes> {
         self.long.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, takes)| *takes)
     }
 
@@ -81,7 +95,8 @@ fn long(name: &[u8], next: Option<&OsStr>, known: &Known<'_>) -> Step {
     match known.long(&name[..end]) {
         None => Step::Broken,
         // Whether a flag may have `=value` is clap's to say.
-        Some(takes_value) if !takes_value || end < name.len() => Step::Words(1),
+        Some(takes) if takes == Takes::Nothing || end < name.len() => Step::Words(1),
+        Some(Takes::Text) if next.is_some_and(is_text) => Step::Words(2),
         Some(_) => value_in(next),
     }
 }
@@ -100,6 +115,11 @@ fn short(cluster: &[u8], next: Option<&OsStr>, known: &Known<'_>) -> Step {
 
 fn value_in(next: Option<&OsStr>) -> Step {
     if next.is_some_and(is_value) { Step::Words(2) } else { Step::Broken }
+}
+
+/// Whether a word is no option, whatever it begins with.
+fn is_text(word: &OsStr) -> bool {
+    word.as_bytes().iter().any(|byte| matches!(byte, b' ' | b'{'))
 }
 
 /// Whether a word can be the value of the option before it: no option itself. `-1` is a number, so

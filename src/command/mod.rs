@@ -1,6 +1,7 @@
 //! One module for each subcommand; the hidden ones (`__rank`, `__keeper`, `__probe`) stand
 //! in [`crate::supervise`] and [`crate::probe`].
 
+mod checkpoint;
 mod explain;
 mod facts_file;
 mod folder;
@@ -49,6 +50,7 @@ pub fn main(argv: Vec<OsString>) -> u8 {
             Invocation::Preflight(options) => preflight::preflight(&options, &env),
             Invocation::Smoke(options) => smoke::smoke(&options, &env),
             Invocation::Profile(command) => profile::profile(&command, &env),
+            Invocation::Inspect(options) => checkpoint::inspect(&options),
             Invocation::Explain(what) => explain::explain(&what),
             Invocation::Generate(what) => Ok(generate::generate(&what)),
             Invocation::Replay { file } => replay::replay(&file),

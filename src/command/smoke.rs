@@ -42,7 +42,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const LAST: Duration = Duration::from_secs(2);
 /// How long ranks that hang have to end before they are killed, at most.
 const GRACE: Duration = Duration::from_secs(1);
-/// How much longer than nvlaunch PyTorch waits: nvlaunch is to say who is missing.
+/// How much longer than nvlaunch `PyTorch` waits: nvlaunch is to say who is missing.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// The most of a rank's file that is read.
 const MOST_BYTES: u64 = 1 << 20;
@@ -99,8 +99,8 @@ pub(super) fn smoke(args: &SmokeArgs, env: &Env) -> Result<u8, BoxError> {
     let judgement = document::without_secrets(judgement);
     let printed = show(args.json, &judgement, &test.about, &test.said);
     if let Some(path) = &junit {
-        let text = junit::render(&judgement, &test.about);
-        if let Err(source) = out_file::write(path, text.as_bytes()) {
+        let xml = junit::render(&judgement, &test.about);
+        if let Err(source) = out_file::write(path, xml.as_bytes()) {
             let error = SmokeError::Write { path: path.clone(), source };
             output::eprint(&render(&error));
             return Ok(if code == exit_code::OK { error.exit_code() } else { code });
@@ -120,7 +120,9 @@ fn show(json: bool, judgement: &Judgement, about: &About, said: &Said) -> u8 {
         output::print(&table::render(judgement, about, table::Manner { bars }))
     };
     match said {
-        Said::Nothing => output::eprint(&table::cause(judgement, about)),
+        Said::Nothing => {
+            output::eprint(&table::cause(judgement, about, std::io::stderr().is_terminal()));
+        }
         Said::Preflight => {}
         Said::Error(text) => output::eprint(text),
     }
@@ -390,7 +392,7 @@ fn of_address(spec: &LaunchSpec, plan: &Plan) -> Option<String> {
 struct Device {
     /// A `torch.device`.
     name: String,
-    /// Modules that teach PyTorch about it.
+    /// Modules that teach `PyTorch` about it.
     modules: Vec<String>,
 }
 

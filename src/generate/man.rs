@@ -25,6 +25,7 @@ const EXAMPLES: &[(&str, &str)] = &[
         "Keeps what the ranks print in files, and shows it as well.",
     ),
     ("nvlaunch preflight --full", "Says whether this machine can train, and why not."),
+    ("nvlaunch smoke --junit smoke.xml", "Proves that ranks can talk to each other here."),
     ("nvlaunch --profile h100 train.py", "Starts a script with what a launch profile says."),
     ("nvlaunch explain NVL001", "Says what a finding means and what helps."),
 ];

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::comment;
 use super::pages::{self, Block, Page};
+use crate::diagnose::class::Class;
 use crate::env_vars::{self, Use};
 use crate::exit_code;
 use crate::host::vendors;
@@ -20,8 +21,9 @@ const HEAD: &str = "\
 
 Everything that can be set, from the definitions that the program itself follows:
 [commands and options](#commands-and-options), [profile keys](#profile-keys),
-[environment variables](#environment-variables), [exit codes](#exit-codes) and
-[findings of preflight](#findings-of-preflight). `nvlaunch generate reference` prints this page.
+[environment variables](#environment-variables), [exit codes](#exit-codes),
+[classes of failures](#classes-of-failures) and [findings of preflight](#findings-of-preflight).
+`nvlaunch generate reference` prints this page.
 ";
 
 const KEYS: &str = "
@@ -57,6 +59,16 @@ How bad a finding usually is; `preflight.severity` says otherwise. `nvlaunch exp
 it means, how it is recognised and what helps.
 ";
 
+const CLASSES: &str = "
+## Classes of failures
+
+What nvlaunch takes a failure for, by the exit status, the error file and the last lines of the rank
+that failed first, and by what the kernel says; and what follows: `never` ends the job, `same-again`
+restarts it, but not after the same failure at the same step twice, `retry` restarts it, and
+`retry-elsewhere`, for another machine, only after progress. `restart.policy` in a profile says
+otherwise, as in `policy: {import: retry}`.
+";
+
 /// The whole page.
 pub fn render() -> String {
     let mut text = HEAD.to_owned();
@@ -70,6 +82,11 @@ pub fn render() -> String {
     table(&mut text, &["code", "meaning"]);
     for exit in exit_code::ALL {
         row(&mut text, &[code(&exit.code.to_string()), marked(&comment(exit.text))]);
+    }
+    text.push_str(CLASSES);
+    table(&mut text, &["class", "policy", "what"]);
+    for class in Class::ALL {
+        row(&mut text, &[code(class.name()), code(class.remedy().name()), marked(class.text())]);
     }
     text.push_str(FINDINGS);
     table(&mut text, &["code", "name", "severity", "what"]);

@@ -20,16 +20,20 @@ use super::keys::{self, Key as KeySpec, Kind};
 use super::layer::Placed;
 use super::node::{Key, Node, Value};
 use super::problem::Problem;
+use crate::diagnose::class::{Class, Remedy};
 use crate::preflight::finding::Severity;
 use crate::preflight::{catalogue, explain};
 use crate::settings::Origin;
-use crate::settings::values::one_of;
+use crate::settings::values::{nearest, one_of};
 
 /// The version of the format that this program reads.
 pub const VERSION: &str = "1";
 
 /// What a finding can be.
 const SEVERITIES: &[&str] = &["note", "warning", "error"];
+
+/// What can follow from a class of failures.
+const POLICIES: &[&str] = &["never", "same-again", "retry", "retry-elsewhere"];
 
 /// Checks the tree of a file. `file` is what the origins of its values say.
 pub fn check(root: &Node, text: &str, file: &Arc<str>) -> (Document, Vec<Problem>) {
@@ -143,9 +147,16 @@ impl Check<'_> {
     fn section(&mut self, section: &str, node: &Node) {
         for (key, value) in self.map(node, &format!("`{section}`")) {
             let path = format!("{section}.{}", key.text);
-            if path == "preflight.severity" {
-                self.severity(value);
-                continue;
+            match path.as_str() {
+                "preflight.severity" => {
+                    self.severity(value);
+                    continue;
+                }
+                "restart.policy" => {
+                    self.policy(value);
+                    continue;
+                }
+                _ => {}
             }
             match keys::ALL.iter().find(|known| known.path == path) {
                 Some(known) => self.value(known, value),
@@ -240,6 +251,31 @@ impl Check<'_> {
             };
             let placed = self.placed(value, severity);
             self.document.values.severity.insert(finding.code.clone(), placed);
+        }
+    }
+
+    fn policy(&mut self, node: &Node) {
+        for (key, value) in self.map(node, "restart.policy") {
+            let Some(class) = Class::from_name(&key.text) else {
+                let names = || Class::ALL.into_iter().map(Class::name);
+                let typed = key.text.to_lowercase().replace('_', "-");
+                let hint = match nearest(&typed, names()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("there are {}", names().collect::<Vec<_>>().join(", ")),
+                };
+                let what = format!("no class of failures is called `{}`", key.text);
+                self.say(Problem::new(key.span, what).hint(hint));
+                continue;
+            };
+            let Some(text) = self.scalar(value, &key.text) else { continue };
+            let Some(remedy) = Remedy::from_name(&text) else {
+                let problem = Problem::new(value.span, format!("`{text}` is no policy"));
+                let hint = one_of(&text, POLICIES).err().and_then(|problem| problem.hint);
+                self.say(Problem { hint, ..problem });
+                continue;
+            };
+            let placed = self.placed(value, remedy);
+            self.document.values.remedies.insert(class, placed);
         }
     }
 

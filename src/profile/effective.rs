@@ -45,6 +45,9 @@ pub fn render(files: &Files, description: Option<&str>) -> String {
         if key.path == keys::DEADLINE_WITHOUT_PERSISTENCE.path {
             severities(&mut text, files);
         }
+        if key.path == keys::ON_SUSPICIOUS_SUCCESS.path {
+            policies(&mut text, files);
+        }
         if key.path == keys::BACKEND.path {
             variables(&mut text, files);
         }
@@ -65,6 +68,17 @@ fn severities(text: &mut String, files: &Files) {
             Severity::Error => "error",
         };
         line(text, "    ", &code.0, word, origin);
+    }
+}
+
+fn policies(text: &mut String, files: &Files) {
+    if files.values.remedies.is_empty() {
+        text.push_str("  policy: {}\n");
+        return;
+    }
+    text.push_str("  policy:\n");
+    for (class, Placed { value, origin }) in &files.values.remedies {
+        line(text, "    ", class.name(), value.name(), origin);
     }
 }
 
@@ -134,6 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::diagnose::class::{Class, Remedy};
     use crate::profile::layer::Layer;
     use crate::profile::source::{self, Source};
 
@@ -146,7 +161,7 @@ mod tests {
     fn the_text_is_a_profile_that_says_the_same() {
         let given = "version: 1\ngeometry: {nproc: 8, role: \"a: b # c\"}\nlogs:\n  local-ranks: \
                      [0, 1]\n  prefix: ''\nrendezvous:\n  id: 'null'\nenv:\n  A: {value: \"1\\n2\", why: 'it: is'}\n  B: {unset: true}\n  \
-                     HF_TOKEN: hf_abc\n  PROXY: http://me:pw@host/x\npreflight:\n  severity: {NVL073: error}\n";
+                     HF_TOKEN: hf_abc\n  PROXY: http://me:pw@host/x\npreflight:\n  severity: {NVL073: error}\nrestart:\n  policy: {import: retry}\n";
         let mut files = Files::embedded().expect("the defaults are right");
         files.values = files.values.below(read(given));
         let text = render(&files, Some("for: tests"));
@@ -164,7 +179,9 @@ mod tests {
             again.severity.values().map(|placed| placed.value).collect::<Vec<_>>(),
             [Severity::Error]
         );
+        assert_eq!(again.remedies[&Class::Import].value, Remedy::Retry);
         for line in [
+            "    import: retry  # shown.yaml:16",
             "  nproc: 8  # shown.yaml:2",
             "  role: \"a: b # c\"  # shown.yaml:2",
             "  nnodes: 1  # default",

@@ -53,6 +53,7 @@ mod tests {
         defaults::TEXT,
         "version: 1\nextends: a\nmatch:\n  hostname: [gpu*, 'a?']\n  env: {A: b}\n  vendor: cuda\n",
         "version: 1\nenv:\n  NCCL_IB_HCA: {value: mlx5, why: 'the others are storage'}\n  A: {unset: true}\n  HF_TOKEN: x\n",
+        "restart:\n  max: 3\n  policy: {import: retry, oom: never}\n",
         "preflight:\n  severity:\n    NVL073: error\n    NVL042: note\n  deadline: 5s\n",
         "a: &a [x, y]\nb: *a\n<<: *a\nc: {d: [1, {e: f}], \"g\\u00e9\": 'h''i'}\n",
         "a: |\n  text\n   more\n\nb: >-\n  folded\n  text\n? key\n: value\n",

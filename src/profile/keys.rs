@@ -407,7 +407,7 @@ pub static ALL: &[&Key] = &[
 ];
 
 /// Keys whose value is a map of its own, and what an entry is.
-pub static MAPS: &[&str] = &["env", "preflight.severity"];
+pub static MAPS: &[&str] = &["env", "preflight.severity", "restart.policy"];
 
 /// Keys that say something of the file, not of a launch.
 pub static HEADER: &[&str] = &["version", "description", "extends", "match"];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::diagnose::class::{Class, Remedy};
 use crate::preflight::finding::{Code, Severity};
 use crate::settings::{Origin, SettingsError, defaults};
 
@@ -32,6 +33,8 @@ pub struct Layer {
     pub env: BTreeMap<String, Placed<Variable>>,
     /// `preflight.severity`, by code.
     pub severity: BTreeMap<Code, Placed<Severity>>,
+    /// `restart.policy`, by class.
+    pub remedies: BTreeMap<Class, Placed<Remedy>>,
 }
 
 impl Layer {
@@ -42,6 +45,7 @@ impl Layer {
         self.texts.extend(above.texts);
         self.env.extend(above.env);
         self.severity.extend(above.severity);
+        self.remedies.extend(above.remedies);
         self
     }
 }

@@ -17,6 +17,7 @@ use super::form::Form;
 use super::keys::{self, Key, Kind};
 use super::layer::Layer;
 use super::texts;
+use crate::diagnose::class::{Class, Remedy};
 use crate::plan::caller_env_to_remove;
 use crate::preflight::catalogue;
 use crate::settings::defaults;
@@ -52,6 +53,7 @@ pub fn schema() -> Value {
     }
     properties.insert("env".to_owned(), with_text("env", env()));
     properties["preflight"]["properties"]["severity"] = with_text("preflight.severity", severity());
+    properties["restart"]["properties"]["policy"] = with_text("restart.policy", policy());
     json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "nvlaunch launch profile",
@@ -215,6 +217,15 @@ fn severity() -> Value {
     let words = json!({"enum": ["note", "warning", "error"]});
     let of = |entry: &catalogue::Entry| (entry.code.0.to_string(), with(entry.summary, &words));
     section_of(&catalogue::ALL.iter().map(of).collect())
+}
+
+fn policy() -> Value {
+    let words = json!({"enum": Remedy::ALL.map(Remedy::name)});
+    let of = |class: Class| {
+        let default = format!("{} By default {}.", class.text(), class.remedy().name());
+        (class.name().to_owned(), with(&default, &words))
+    };
+    section_of(&Class::ALL.into_iter().map(of).collect())
 }
 
 fn with(text: &str, schema: &Value) -> Value {

@@ -10,6 +10,7 @@ use super::keys;
 use super::layer::{Files, Layer, Placed, Variable};
 use super::node::{self, Node, Value};
 use crate::cli::{self, Invocation};
+use crate::diagnose::class::{Class, Remedy};
 use crate::preflight::catalogue;
 use crate::preflight::finding::Severity;
 use crate::settings::env::Env;
@@ -104,7 +105,8 @@ fn layers() -> impl Strategy<Value = Layer> {
     let texts = prop::collection::btree_map(0..keys::ALL.len(), ("[a-c]", 1..9_u32), 0..6);
     let env = prop::collection::btree_map("[A-D]", ("[a-c]", 1..9_u32), 0..4);
     let severity = prop::collection::btree_map(0..catalogue::ALL.len().min(4), 1..9_u32, 0..4);
-    (texts, env, severity).prop_map(|(texts, env, severity)| Layer {
+    let remedies = prop::collection::btree_map(0..Class::ALL.len(), 1..9_u32, 0..4);
+    (texts, env, severity, remedies).prop_map(|(texts, env, severity, remedies)| Layer {
         texts: texts
             .into_iter()
             .map(|(at, (text, line))| (keys::ALL[at].path, placed(text, line)))
@@ -118,6 +120,10 @@ fn layers() -> impl Strategy<Value = Layer> {
         severity: severity
             .into_iter()
             .map(|(at, line)| (catalogue::ALL[at].code.clone(), placed(Severity::Note, line)))
+            .collect(),
+        remedies: remedies
+            .into_iter()
+            .map(|(at, line)| (Class::ALL[at], placed(Remedy::Retry, line)))
             .collect(),
     })
 }

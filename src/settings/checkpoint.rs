@@ -10,6 +10,7 @@ use super::{SettingsError, values};
 use crate::checkpoint::style;
 use crate::cli::RunArgs;
 use crate::profile::keys;
+use crate::profile::layer::Layer;
 
 /// Where the job saves; `None` where it does not say so.
 pub(super) fn folder(
@@ -57,7 +58,11 @@ pub(super) fn expect_step(
 }
 
 /// What decides about restarts.
-pub(super) fn restart(args: &RunArgs, layers: &Layers<'_>) -> Result<RestartSpec, SettingsError> {
+pub(super) fn restart(
+    args: &RunArgs,
+    layers: &Layers<'_>,
+    files: &Layer,
+) -> Result<RestartSpec, SettingsError> {
     let backoff = layers.get(args.restart_backoff.as_ref(), &keys::BACKOFF)?;
     let codes = layers.get(None, &keys::FINAL_CODES)?;
     Ok(RestartSpec {
@@ -66,7 +71,7 @@ pub(super) fn restart(args: &RunArgs, layers: &Layers<'_>) -> Result<RestartSpec
             .map(|given| given.parse(values::exit_codes))
             .transpose()?
             .unwrap_or_default(),
-        remedies: std::collections::BTreeMap::new(),
+        remedies: files.remedies.iter().map(|(class, placed)| (*class, placed.value)).collect(),
         unfinished: layers
             .value(args.on_suspicious_success.as_ref(), &keys::ON_SUSPICIOUS_SUCCESS)?
             .parse(values::on_unfinished)?,

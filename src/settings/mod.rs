@@ -99,7 +99,7 @@ pub fn resolve(args: &RunArgs, env: &Env, files: &Files) -> Result<LaunchSpec, S
         warm: warm(args, &layers)?,
         checkpoint,
         expect_step: checkpoint::expect_step(args, &layers)?,
-        restart: checkpoint::restart(args, &layers)?,
+        restart: checkpoint::restart(args, &layers, &files.values)?,
         preemption,
         logs: logs(args, &layers)?,
         json_report: path(layers.raw(args.json_report.as_ref(), &keys::JSON_REPORT)),

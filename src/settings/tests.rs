@@ -3,6 +3,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
+mod checkpoint;
+
 use super::spec::*;
 use super::*;
 use crate::cli::{self, Invocation};

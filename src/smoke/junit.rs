@@ -1,4 +1,4 @@
-//! The result as a JUnit file: one test suite, one test case for each check.
+//! The result as a `JUnit` file: one test suite, one test case for each check.
 //!
 //! Form: `junit-10.xsd` of Jenkins' xUnit plugin, which Maven's Surefire and the readers of CI
 //! services follow. XML 1.0 has no place for most control characters, escaped or not (section 2.2):

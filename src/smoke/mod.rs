@@ -11,6 +11,7 @@
 //! - Q4: who hangs follows from what the ranks said of their steps, from where the store saw them,
 //!   from the state of their processes and from their Python stacks, in this order.
 
+mod cause;
 pub mod document;
 pub mod judge;
 pub mod junit;
@@ -48,7 +49,7 @@ pub const STEPS: &[&str] = &[
     "bandwidth",
 ];
 
-/// The step that imports PyTorch.
+/// The step that imports `PyTorch`.
 pub const IMPORT: &str = "import";
 /// The step that calls `init_process_group`.
 pub const INIT: &str = "init";
@@ -69,11 +70,11 @@ pub struct Order<'a> {
     pub backend: &'a str,
     /// The `torch.device` of its tensors.
     pub device: &'a str,
-    /// Modules that teach PyTorch about the device.
+    /// Modules that teach `PyTorch` about the device.
     pub modules: &'a [String],
     /// The sizes to measure, in bytes.
     pub sizes: &'a [u64],
-    /// How long PyTorch itself waits for a peer, in seconds: longer than nvlaunch does.
+    /// How long `PyTorch` itself waits for a peer, in seconds: longer than nvlaunch does.
     pub patience: u64,
 }
 

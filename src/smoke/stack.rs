@@ -1,6 +1,6 @@
 //! Python stacks as `faulthandler` writes them.
 //!
-//! Format: `Python/traceback.c` of CPython, `_Py_DumpTracebackThreads`: a head for each thread, the
+//! Format: `Python/traceback.c` of `CPython`, `_Py_DumpTracebackThreads`: a head for each thread, the
 //! newest thread first and the main thread last, then its frames, the innermost first.
 
 /// The most frames that are shown.
@@ -29,8 +29,8 @@ pub fn is_whole(text: &str) -> bool {
     text.ends_with('\n') && main_thread(text).last().is_some_and(|f| f.ends_with("in <module>"))
 }
 
-/// Whether the rank waits within PyTorch, as a rank does that waits for its peers: its innermost
-/// frame is in one of PyTorch's own files.
+/// Whether the rank waits within `PyTorch`, as a rank does that waits for its peers: its innermost
+/// frame is in one of `PyTorch`'s own files.
 pub fn waits_in_torch(frames: &[String]) -> bool {
     frames.first().is_some_and(|frame| frame.contains("/torch/"))
 }

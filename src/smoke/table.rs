@@ -158,8 +158,9 @@ fn three(value: f64) -> String {
     }
 }
 
-/// Why it did not pass, for stderr; empty where it passed.
-pub fn cause(judgement: &Judgement, about: &About) -> String {
+/// Why it did not pass, for stderr; empty where it passed. In a file each thing stands on one line,
+/// so that it is found again; on a terminal (`wraps`) no line is wider than that.
+pub fn cause(judgement: &Judgement, about: &About, wraps: bool) -> String {
     let Some(cause) = &judgement.cause else { return String::new() };
     let word = match judgement.verdict {
         Verdict::Passed => return String::new(),
@@ -167,17 +168,29 @@ pub fn cause(judgement: &Judgement, about: &About) -> String {
         Verdict::Refused => "smoke test refused",
         Verdict::Interrupted => "smoke test not finished",
     };
-    let mut lines = hang(&format!("nvlaunch: {word}: "), "  ", &plain(&cause.what));
+    let mut text = String::new();
+    let mut say = |first: &str, rest: &str, words: &str| {
+        let words = plain(words);
+        let whole = || vec![format!("{first}{words}")];
+        let lines = if wraps { hang(first, rest, &words) } else { whole() };
+        for line in lines {
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+    };
+    say(&format!("nvlaunch: {word}: "), "  ", &cause.what);
     for line in grounds(cause) {
         let indent = line.len() - line.trim_start().len();
         let start = format!("  {}", " ".repeat(indent));
-        lines.extend(hang(&start, &format!("{start}  "), &plain(&line)));
+        say(&start, &format!("{start}  "), &line);
     }
     if let Some(dir) = &about.run_dir {
-        lines.push(format!("  run folder: {dir}"));
+        say("  run folder: ", "    ", dir);
     }
-    lines.extend(cause.hints.iter().flat_map(|hint| hang("hint: ", "  ", &plain(hint))));
-    lines.into_iter().fold(String::new(), |text, line| text + line.trim_end() + "\n")
+    for hint in &cause.hints {
+        say("hint: ", "  ", hint);
+    }
+    text
 }
 
 /// What a cause rests on, a line each; frames of a stack are indented.

@@ -19,7 +19,7 @@ pub struct Track {
     pub is_done: bool,
     /// Times of `all_reduce`, by size.
     pub timings: Vec<Timing>,
-    /// The version of PyTorch.
+    /// The version of `PyTorch`.
     pub torch: Option<String>,
     /// The version of Python.
     pub python: Option<String>,

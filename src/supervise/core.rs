@@ -353,7 +353,7 @@ impl Supervisor {
     fn preempt(&mut self, now: Now, signal: i32, actions: &mut Vec<Action>) {
         let Some(policy) = &self.policy.preemption else { return };
         let plain = now + policy.grace.max(self.policy.hurried_grace);
-        let kill_at = policy.ends_at.map_or(plain, |at| plain.min(at.max(now)));
+        let kill_at = policy.ends_at.map_or(plain, |at| plain.min(at));
         if self.attempt.has_alive() {
             // Before the ranks hear of it: what they save from then on counts.
             self.watches = true;

@@ -52,7 +52,7 @@ fn every_random_run_keeps_the_invariants() {
         "asked between attempts",
     ] {
         let count = outcomes.get(kind).copied().unwrap_or_default();
-        assert!(count >= RUNS / 200, "only {count} runs ended as {kind}: {outcomes:?}");
+        assert!(count >= RUNS / 200, "only {count} runs saw `{kind}`: {outcomes:?}");
     }
     assert!(most_attempts > 8, "progress refilled no budget: {most_attempts} attempts at most");
 }

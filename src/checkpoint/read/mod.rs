@@ -4,6 +4,8 @@ pub mod pickle;
 mod pickle_machine;
 mod pickle_value;
 pub mod safetensors;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod text;
 pub mod torch_file;
 mod torch_legacy;

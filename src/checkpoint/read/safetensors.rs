@@ -4,13 +4,13 @@
 //! same: a header over 100 MB, holes, overlaps, bytes after the last tensor.
 
 use std::fmt;
-use std::path::{Component, Path};
+use std::path::Path;
 use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::text::{json_error, nothing_in};
+use super::text::{is_inside, json_error, nothing_in};
 use crate::checkpoint::io::{Io, IoError};
 use crate::checkpoint::thousands;
 
@@ -183,11 +183,7 @@ pub(crate) fn index_files(bytes: &[u8]) -> Result<Vec<String>, String> {
     let Index { weight_map: Files(mut files) } = index;
     files.sort_unstable();
     files.dedup();
-    let leads_out = |file: &&String| {
-        let mut parts = Path::new(file.as_str()).components();
-        file.contains('\0') || !parts.all(|part| matches!(part, Component::Normal(_)))
-    };
-    match files.iter().find(leads_out) {
+    match files.iter().find(|file| !is_inside(file)) {
         Some(file) => Err(format!("names a file outside of its folder: {}", file.escape_debug())),
         None if files.is_empty() => Err("names no files (`weight_map`)".to_owned()),
         None => Ok(files),

@@ -1,7 +1,7 @@
 //! JSON files and trackers.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -91,6 +91,13 @@ pub(crate) fn nothing_in(bytes: &[u8]) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Whether a file that an index names lies below the index's folder.
+pub(crate) fn is_inside(file: &str) -> bool {
+    let mut parts = Path::new(file).components();
+    let is_below = parts.all(|part| matches!(part, Component::Normal(_)));
+    is_below && !file.is_empty() && !file.contains('\0')
 }
 
 /// The first line of a tracker, trimmed. `None` where it is missing, empty or no text.

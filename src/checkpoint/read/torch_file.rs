@@ -312,3 +312,41 @@ pub(crate) fn load_opened(
     let bytes = io.read_at(opened, place.start, len)?;
     Ok(pickle::read_prefix(&bytes, &limits).ok().map(|(value, _)| value))
 }
+
+/// The number that a whole small file of `torch.save` holds, itself or as a tensor of one element.
+pub(crate) fn number_in(bytes: &[u8]) -> Option<u64> {
+    let size = bytes.len() as u64;
+    let end = zip::end(bytes, size).ok()?;
+    let place = |start: u64, len: u64| {
+        let end = usize::try_from(start.checked_add(len)?).ok()?;
+        bytes.get(usize::try_from(start).ok()?..end)
+    };
+    let directory = place(end.start, end.len)?;
+    let entries = zip::entries(directory, &end).ok()?;
+    let part = |suffix: &str| {
+        let name = |entry: &&Entry| directory[entry.name.clone()].ends_with(suffix.as_bytes());
+        let entry = entries.iter().find(name).filter(|entry| entry.is_plain)?;
+        let header = bytes.get(usize::try_from(entry.header).ok()?..)?;
+        let local = entry.local_len(header, &directory[entry.name.clone()])?;
+        place(entry.header.checked_add(local)?, entry.stored)
+    };
+    let (value, _) = pickle::read_prefix(part("/data.pkl")?, &Limits::default()).ok()?;
+    if let Some(number) = value.as_u64() {
+        return Some(number);
+    }
+    // `_rebuild_tensor_v2(storage, 0, (), …)`
+    let storage = value.args()?.at(0)?.persistent()?;
+    let class = storage.at(1)?;
+    let (key, _) = legacy::storage(&storage)?;
+    let bytes = part(&format!("/data/{key}"))?;
+    let number = match (&*class.as_global()?.1, bytes.len()) {
+        ("LongStorage", 8) => i64::from_le_bytes(bytes.try_into().ok()?),
+        ("IntStorage", 4) => i64::from(i32::from_le_bytes(bytes.try_into().ok()?)),
+        _ => return None,
+    };
+    u64::try_from(number).ok()
+}
+
+#[cfg(test)]
+#[path = "torch_file_tests.rs"]
+mod tests;

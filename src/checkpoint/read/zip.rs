@@ -116,11 +116,20 @@ pub(super) fn end(tail: &[u8], size: u64) -> Result<End, String> {
         if field(locator, 8, true)? != behind || !record.starts_with(END64) {
             return Err(damaged());
         }
-        found = End {
+        let wide = End {
             entries: field(record, 32, true)?,
             len: field(record, 40, true)?,
             start: field(record, 48, true)?,
         };
+        // The short record has the same numbers, as far as they fit.
+        let agrees = |short: u64, wide: u64, all: u64| short == all || short == wide;
+        if !agrees(found.entries, wide.entries, 0xffff)
+            || !agrees(found.len, wide.len, 0xffff_ffff)
+            || !agrees(found.start, wide.start, 0xffff_ffff)
+        {
+            return Err(damaged());
+        }
+        found = wide;
     }
     // The directory lies right before its end, and an entry takes 46 bytes at least.
     let is_right = found.start.checked_add(found.len) == Some(behind)

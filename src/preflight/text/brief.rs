@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::host::facts::nvidia::{Flavour, Library, Nvidia, Probe};
 use crate::host::facts::{HostFacts, PciKind};
+use crate::layout::size;
 use crate::preflight::Judgement;
 use crate::report::text::counted;
 
@@ -211,26 +212,6 @@ fn resources(facts: &HostFacts) -> Vec<(&'static str, String)> {
     });
     let network: Vec<String> = network.chain(infiniband).collect();
     vec![("memory", words.join(", ")), ("network", network.join(", "))]
-}
-
-/// `64 MiB`
-#[expect(clippy::cast_precision_loss, reason = "rounded for eyes")]
-fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    let mut units = ["bytes", "KiB", "MiB", "GiB", "TiB"].into_iter();
-    let mut unit = units.next().expect("there are some");
-    for next in units {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    if value < 10.0 && value.fract() > 0.05 {
-        format!("{value:.1} {unit}")
-    } else {
-        format!("{value:.0} {unit}")
-    }
 }
 
 fn len(count: usize) -> u32 {

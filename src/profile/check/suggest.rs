@@ -112,9 +112,8 @@ pub(super) fn names_in(section: Option<&str>) -> Vec<&'static str> {
             keys::HEADER.iter().copied().chain(top).chain(["env"]).collect()
         }
     };
-    if section == Some("preflight") {
-        names.push("severity");
-    }
+    let maps = keys::MAPS.iter().filter_map(|map| map.split_once('.'));
+    names.extend(maps.filter(|(of, _)| section == Some(*of)).map(|(_, name)| name));
     let mut seen = BTreeSet::new();
     names.retain(|name| seen.insert(*name));
     names

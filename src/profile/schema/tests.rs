@@ -119,6 +119,8 @@ env:
   NCCL_P2P_DISABLE: {unset: true, why: the old driver is gone}
 preflight:
   severity: {NVL073: error}
+restart:
+  policy: {import: retry}
 shutdown:
   signals-to-handle: [SIGTERM, SIGUSR1]
 ";
@@ -159,6 +161,9 @@ const SAME: &[&str] = &[
     "preflight: {mode: full, deadline: 500ms}",
     "preflight: {mode: off}",
     "preflight: {severity: {NVL001: note, NVL073: error}}",
+    "restart: {policy: {}}",
+    "restart: {policy: {import: retry, lost-peer: never, oom: same-again}}",
+    "restart: {policy: {device: retry-elsewhere}}",
     "binding: {numa: none, omp-threads: keep}",
     "binding: {omp-threads: 12}",
     "program: {python: /opt/python}",
@@ -231,6 +236,10 @@ const SAME: &[&str] = &[
     "preflight: {severity: {NVL073: fatal}}",
     "preflight: {severity: {NVL073: }}",
     "preflight: {severity: error}",
+    "restart: {policy: {imports: retry}}",
+    "restart: {policy: {import: always}}",
+    "restart: {policy: {import: }}",
+    "restart: {policy: retry}",
     "binding: {numa: nodes}",
     "binding: {omp-threads: 0}",
     "binding: {omp-threads: all}",

@@ -1,0 +1,569 @@
+//! `DeepSpeed`: `<tag>/` with the model's files and one part of the optimizer for each rank.
+//!
+//! Whole means: the model files say how many ranks wrote (`dp_world_size`, `mp_world_size`, and the
+//! optimizer's own `partition_count`); all their files are there and pass ([`pieces`]). Where the
+//! model files cannot say it, the size of the job does, or what other tags of the same folder have.
+//!
+//! `latest` is only a hint: rank 0 writes it in place, before the barrier at which the other ranks
+//! say that they are done. `<tag>_universal/` is converted by hand and loaded only on request: it is
+//! no resume point.
+//!
+//! Source: `DeepSpeed`'s `runtime/engine.py` (`save_checkpoint`, `_save_checkpoint`,
+//! `_save_moe_checkpoint`, `_save_zero_checkpoint`, `load_checkpoint`),
+//! `checkpoint/ds_to_universal.py`.
+
+mod claims;
+mod pieces;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use self::claims::Claims;
+use self::pieces::{Piece, World};
+use super::dcp::{self, Dcp};
+use super::tally::{Tally, is_torch};
+use super::{Adapter, Cx, Pointer};
+use crate::checkpoint::io::{Entry, Io, IoError};
+use crate::checkpoint::read::{text, torch_file};
+use crate::checkpoint::{Found, Judged, Layout, Verdict};
+
+/// The framework's own pointer.
+const LATEST: &str = "latest";
+
+/// As many folders as are opened to see whose they are, where no pointer says it.
+const LOOKS: usize = 8;
+
+/// As many model files as are asked what step they are of.
+const MAX_ASKED: usize = 16;
+
+/// As many other tags as are looked at for what this one lacks.
+const MAX_NEIGHBOURS: usize = 3;
+
+/// The adapter.
+pub struct Deepspeed;
+
+impl Adapter for Deepspeed {
+    fn layout(&self) -> Layout {
+        Layout::Deepspeed
+    }
+
+    fn find(
+        &self,
+        folder: &Path,
+        entries: &[Entry],
+        _cx: &Cx,
+        io: &mut Io,
+    ) -> Result<Vec<Found>, IoError> {
+        let mut found = Vec::new();
+        for (name, step) in tags(folder, entries, io)? {
+            let path = folder.join(name);
+            let modified = io.stat(&path).ok().and_then(|stat| stat.modified);
+            let number = step.or_else(|| last_number(name));
+            found.push(Found { layout: Layout::Deepspeed, path, number, step, modified });
+        }
+        Ok(found)
+    }
+
+    fn judge(&self, found: &Found, cx: &Cx, io: &mut Io) -> Result<Judged, IoError> {
+        let tag = Tag::read(&found.path, cx, io)?;
+        let export = tag.export();
+        let mut judged = tag.tally.judged(tag.claims.steps);
+        if let (Verdict::Whole, Some(why)) = (&judged.verdict, export) {
+            judged.verdict = Verdict::Export(why.to_owned());
+        }
+        Ok(judged)
+    }
+
+    fn pointer(&self, folder: &Path, entries: &[Entry], io: &mut Io) -> Option<Pointer> {
+        let is_there = entries.iter().any(|entry| entry.name == LATEST);
+        is_there.then(|| Pointer {
+            file: LATEST.to_owned(),
+            names: text::tracker(&folder.join(LATEST), io),
+        })
+    }
+}
+
+/// Judges the folder of a tag that is part of another layout's checkpoint.
+pub fn judge_folder(folder: &Path, cx: &Cx, io: &mut Io) -> Result<Dcp, IoError> {
+    Ok(Tag::read(folder, cx, io)?.tally.into_folder())
+}
+
+/// The folders that are tags, by their names or, where somebody else named them, by what they hold;
+/// with their steps.
+fn tags<'a>(
+    folder: &Path,
+    entries: &'a [Entry],
+    io: &mut Io,
+) -> Result<Vec<(&'a str, Option<u64>)>, IoError> {
+    let is_file = |name: &str| Path::new(name).extension().is_some_and(|end| end.len() > 2);
+    let mut folders: Vec<&str> = entries
+        .iter()
+        .filter(|entry| entry.is_folder)
+        .filter_map(Entry::text)
+        // MMEngine's and Lightning's checkpoints may be folders of DeepSpeed
+        .filter(|name| !(is_file(name) && (name.ends_with("pth") || name.ends_with("ckpt"))))
+        .collect();
+    folders.sort_by_key(|name| std::cmp::Reverse(last_number(name)));
+    let mut is_deepspeed = entries.iter().any(|entry| entry.name == LATEST);
+    let mut tags = Vec::new();
+    for (at, name) in folders.into_iter().enumerate() {
+        if let Some(rest) = name.strip_prefix("global_step") {
+            tags.push((name, digits(rest)));
+        } else if (is_deepspeed || at < LOOKS) && holds_pieces(&folder.join(name), io)? {
+            is_deepspeed = true;
+            tags.push((name, None));
+        }
+    }
+    Ok(tags)
+}
+
+fn holds_pieces(folder: &Path, io: &mut Io) -> Result<bool, IoError> {
+    match io.list(folder) {
+        Ok(entries) => Ok(entries.iter().filter_map(Entry::text).any(is_model_or_part)),
+        Err(IoError::Deadline) => Err(IoError::Deadline),
+        Err(_) => Ok(false),
+    }
+}
+
+fn is_model_or_part(name: &str) -> bool {
+    Piece::of(name).is_some_and(|piece| piece.is_model() || matches!(piece, Piece::Optim { .. }))
+}
+
+fn digits(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok())?
+}
+
+/// The number that ends a tag of the user's own.
+fn last_number(name: &str) -> Option<u64> {
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    digits(&name[stem.len()..])
+}
+
+/// A file that passed.
+struct Written<'a> {
+    name: &'a str,
+    piece: Piece,
+    size: u64,
+    modified: SystemTime,
+}
+
+/// One tag, looked at.
+#[derive(Debug, Default)]
+struct Tag {
+    tally: Tally,
+    pieces: BTreeSet<Piece>,
+    claims: Claims,
+    is_universal: bool,
+}
+
+impl Tag {
+    fn read(folder: &Path, cx: &Cx, io: &mut Io) -> Result<Self, IoError> {
+        let mut tag = Self::default();
+        let entries = io.list(folder)?;
+        tag.is_universal = entries.iter().any(|entry| entry.is_folder && entry.name == "zero");
+        let mut names: Vec<&str> = entries
+            .iter()
+            .filter(|entry| !entry.is_folder)
+            .filter_map(Entry::text)
+            .filter(|name| is_torch(name))
+            .collect();
+        // the model's files first, which say most
+        names.sort_by_key(|name| (!Piece::of(name).is_some_and(|piece| piece.is_model()), *name));
+        tag.pieces.extend(names.iter().filter_map(|name| Piece::of(name)));
+        let mut asked = 0;
+        let mut is_part_asked = false;
+        let mut written = Vec::new();
+        for name in names {
+            let Some(file) = tag.tally.torch(folder, name, io)? else { continue };
+            let Some(piece) = Piece::of(name) else { continue };
+            let is_model = piece.is_model() && asked < MAX_ASKED;
+            let is_part = matches!(piece, Piece::Optim { .. }) && !is_part_asked;
+            if let Some(modified) = file.modified {
+                written.push(Written { name, piece, size: file.size, modified });
+            }
+            if !is_model && !is_part {
+                continue;
+            }
+            let Some(value) = torch_file::load(&folder.join(name), &file, io)? else { continue };
+            if is_part {
+                is_part_asked = true;
+                tag.claims.partitions = claims::partitions(&value);
+            } else {
+                asked += 1;
+                tag.ask(name, Claims::of(&value));
+            }
+        }
+        tag.complete(folder, cx, io)?;
+        if tag.tally.flaws.is_empty() {
+            tag.one_save(folder, &written, io)?;
+        }
+        Ok(tag)
+    }
+
+    /// The parts of the optimizer are of the same save as the model files: each rank writes its
+    /// model file, if it writes one, and then its part; and all begin together.
+    fn one_save(&mut self, folder: &Path, written: &[Written], io: &mut Io) -> Result<(), IoError> {
+        let models = || written.iter().filter(|file| file.piece.is_model());
+        for part in written.iter().filter(|file| matches!(file.piece, Piece::Optim { .. })) {
+            let (dp, mp) = part.piece.place();
+            let own = models().find(|model| model.piece.place() == (dp, mp));
+            let newest = models()
+                .filter(|model| model.piece.place().1 == mp)
+                .max_by_key(|model| model.modified)
+                .map(|model| (model, dcp::copying(model.size)));
+            for (model, late) in own.map(|model| (model, Duration::ZERO)).into_iter().chain(newest)
+            {
+                if part.modified + late >= model.modified {
+                    continue;
+                }
+                let part_stat = io.stat(&folder.join(part.name))?;
+                let model_stat = io.stat(&folder.join(model.name))?;
+                if dcp::is_rewritten(&model_stat, &part_stat) {
+                    let because = format!("is older than {}: a save did not end", model.name);
+                    self.tally.flaw(part.name, because);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over what a model file says; all must be of one step.
+    fn ask(&mut self, name: &str, claims: Claims) {
+        match (self.claims.steps, claims.steps) {
+            (Some(first), Some(other)) if first != other => {
+                self.tally.flaw(name, format!("is of step {other}, others are of step {first}"));
+            }
+            (None, _) => self.claims = claims,
+            _ => {}
+        }
+    }
+
+    /// Looks for what is missing.
+    fn complete(&mut self, folder: &Path, cx: &Cx, io: &mut Io) -> Result<(), IoError> {
+        if !self.pieces.iter().any(Piece::is_model) {
+            self.tally.flaw("mp_rank_00_model_states.pt", "is missing");
+            return Ok(());
+        }
+        let told = self.claims.partitions.or(self.claims.dp);
+        let dp = told.or_else(|| Some(cx.world_size? / self.claims.mp.unwrap_or(1).max(1)));
+        let world = World {
+            dp,
+            mp: self.claims.mp,
+            is_partitioned: self.claims.is_partitioned && !self.is_universal,
+            experts: self.claims.experts.clone(),
+        };
+        let because = match (told, dp) {
+            (Some(dp), _) => format!(": {dp} ranks wrote their parts"),
+            (None, Some(dp)) => format!(": the job has {dp} ranks"),
+            (None, None) => String::new(),
+        };
+        for piece in pieces::missing(&self.pieces, &world) {
+            let because = if matches!(piece, Piece::Optim { .. } | Piece::ZeroModel { .. }) {
+                &because
+            } else {
+                ""
+            };
+            self.tally.flaw(piece.to_string(), format!("is missing{because}"));
+        }
+        let has_layers = self.pieces.iter().any(|piece| matches!(piece, Piece::Layer { .. }));
+        if self.tally.flaws.is_empty() && (has_layers || dp.is_none()) {
+            self.compare(folder, dp.is_none(), io)?;
+        }
+        Ok(())
+    }
+
+    /// What other tags have and this one lacks: layers, which nothing counts, and parts where
+    /// nothing is known of the world.
+    fn compare(&mut self, folder: &Path, parts: bool, io: &mut Io) -> Result<(), IoError> {
+        for neighbour in neighbours(folder, io)? {
+            let Ok(entries) = io.list(&neighbour) else { continue };
+            let theirs = entries.iter().filter_map(Entry::text).filter_map(Piece::of);
+            let theirs = theirs.filter(|piece| parts || matches!(piece, Piece::Layer { .. }));
+            let lacking: Vec<Piece> =
+                theirs.filter(|piece| !self.pieces.contains(piece)).take(2).collect();
+            let name = neighbour.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            for piece in lacking {
+                self.tally.flaw(piece.to_string(), format!("is missing: {name} has it"));
+            }
+            if !self.tally.flaws.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why it is no resume point, where it is whole.
+    fn export(&self) -> Option<&'static str> {
+        if self.is_universal {
+            return Some("is a universal checkpoint, which is loaded only on request");
+        }
+        let has_parts = self
+            .pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Optim { .. } | Piece::ExpertOptim { .. }));
+        (!has_parts && self.claims.has_optimizer == Some(false))
+            .then_some("holds weights without an optimizer")
+    }
+}
+
+/// Other tags beside this one, by name, the nearest in number first.
+fn neighbours(folder: &Path, io: &mut Io) -> Result<Vec<PathBuf>, IoError> {
+    let (Some(parent), Some(own)) = (folder.parent(), folder.file_name()) else {
+        return Ok(Vec::new());
+    };
+    let own = last_number(&own.to_string_lossy());
+    let mut others: Vec<(u64, PathBuf)> = Vec::new();
+    for entry in io.list(parent)?.into_iter().filter(|entry| entry.is_folder) {
+        let path = parent.join(&entry.name);
+        if let Some((own, number)) = own.zip(entry.text().and_then(last_number))
+            && path != folder
+        {
+            others.push((own.abs_diff(number), path));
+        }
+    }
+    others.sort();
+    Ok(others.into_iter().take(MAX_NEIGHBOURS).map(|(_, path)| path).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::checkpoint::layout::fixtures::{Item, numbers, torch};
+
+    /// What a model file of this step and this world says; with an optimizer of its own, or parts.
+    fn model(step: u32, dp: u32, mp: u32, has_parts: bool) -> Item {
+        let shapes = if has_parts { numbers(&[4]) } else { Item::Nothing };
+        let optimizer = if has_parts { Item::Nothing } else { Item::Dict(Vec::new()) };
+        Item::Dict(vec![
+            ("global_steps", Item::Number(step)),
+            ("dp_world_size", Item::Number(dp)),
+            ("mp_world_size", Item::Number(mp)),
+            ("param_shapes", shapes),
+            ("optimizer", optimizer),
+        ])
+    }
+
+    fn part(partitions: Item) -> Item {
+        let state = Item::Dict(vec![("partition_count", partitions)]);
+        Item::Dict(vec![("optimizer_state_dict", state)])
+    }
+
+    /// What `global_step7` with these files is.
+    fn verdict(files: &[(&str, Item)], world_size: Option<u32>) -> Verdict {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, item) in files {
+            torch(&dir.path().join(name), item);
+        }
+        judged(&dir.path().join("global_step7"), world_size).verdict
+    }
+
+    fn judged(path: &Path, world_size: Option<u32>) -> Judged {
+        let found = Found {
+            layout: Layout::Deepspeed,
+            path: path.to_owned(),
+            number: None,
+            step: None,
+            modified: None,
+        };
+        let cx = Cx { world_size, ..Cx::default() };
+        Deepspeed.judge(&found, &cx, &mut Io::until(None)).unwrap()
+    }
+
+    fn flaws(verdict: &Verdict) -> Vec<String> {
+        match verdict {
+            Verdict::Broken(flaws) => flaws.iter().map(ToString::to_string).collect(),
+            _ => panic!("{verdict:?}"),
+        }
+    }
+
+    const MODEL: &str = "global_step7/mp_rank_00_model_states.pt";
+    const PARTS: [&str; 2] = [
+        "global_step7/zero_pp_rank_0_mp_rank_00_optim_states.pt",
+        "global_step7/zero_pp_rank_1_mp_rank_00_optim_states.pt",
+    ];
+
+    #[test]
+    fn the_files_say_how_many_ranks_wrote() {
+        let [first, second] = PARTS.map(|name| (name, part(Item::Number(2))));
+        let whole = [(MODEL, model(7, 2, 1, true)), first.clone(), second];
+        // the job that resumes may have another size
+        for world_size in [None, Some(2), Some(8)] {
+            assert_eq!(verdict(&whole, world_size), Verdict::Whole, "{world_size:?}");
+        }
+        let lacking = flaws(&verdict(&[whole[0].clone(), first], Some(1)));
+        let expected =
+            "zero_pp_rank_1_mp_rank_00_optim_states.pt is missing: 2 ranks wrote their parts";
+        assert_eq!(lacking, [expected]);
+        let lacking = flaws(&verdict(&[(MODEL, model(7, 1, 1, true))], None));
+        assert_eq!(lacking.len(), 1, "no part at all: {lacking:?}");
+        let lacking = flaws(&verdict(&[(MODEL, model(7, 1, 2, false))], None));
+        assert_eq!(lacking, ["mp_rank_01_model_states.pt is missing"]);
+        let lacking = flaws(&verdict(&[(PARTS[0], part(Item::Number(1)))], None));
+        assert_eq!(lacking, ["mp_rank_00_model_states.pt is missing"]);
+    }
+
+    #[test]
+    fn the_optimizer_knows_best_in_how_many_parts_it_is() {
+        // parameters are partitioned in groups that are smaller than the world
+        let two = PARTS.map(|name| (name, part(Item::Number(2))));
+        let files = [(MODEL, model(7, 4, 1, true)), two[0].clone(), two[1].clone()];
+        assert_eq!(verdict(&files, None), Verdict::Whole);
+        let groups = PARTS.map(|name| (name, part(numbers(&[1, 3]))));
+        let files = [(MODEL, model(7, 2, 1, true)), groups[0].clone(), groups[1].clone()];
+        assert_eq!(flaws(&verdict(&files, None)).len(), 1, "the third of a group");
+    }
+
+    #[test]
+    fn without_a_word_of_the_world_the_job_counts_and_then_the_neighbours() {
+        let silent = || Item::Dict(Vec::new());
+        let files = [(MODEL, silent()), (PARTS[0], silent())];
+        let lacking = flaws(&verdict(&files, Some(2)));
+        let expected = "zero_pp_rank_1_mp_rank_00_optim_states.pt is missing: the job has 2 ranks";
+        assert_eq!(lacking, [expected]);
+        assert_eq!(verdict(&files, Some(1)), Verdict::Whole);
+        assert_eq!(verdict(&files, None), Verdict::Whole, "nothing is known");
+        let mut beside = files.to_vec();
+        beside.push(("global_step6/zero_pp_rank_1_mp_rank_00_optim_states.pt", silent()));
+        let lacking = flaws(&verdict(&beside, None));
+        let expected = "zero_pp_rank_1_mp_rank_00_optim_states.pt is missing: global_step6 has it";
+        assert_eq!(lacking, [expected]);
+    }
+
+    #[test]
+    fn a_layer_that_the_neighbours_have_is_missing() {
+        let layer = |name| (name, Item::Dict(Vec::new()));
+        let mut files = vec![
+            (MODEL, model(7, 1, 1, false)),
+            layer("global_step7/layer_00-model_states.pt"),
+            layer("global_step6/layer_00-model_states.pt"),
+        ];
+        assert_eq!(verdict(&files, None), Verdict::Whole);
+        files.push(layer("global_step6/layer_01-model_states.pt"));
+        let lacking = flaws(&verdict(&files, None));
+        assert_eq!(lacking, ["layer_01-model_states.pt is missing: global_step6 has it"]);
+    }
+
+    #[test]
+    fn model_files_of_two_steps_are_no_save() {
+        let files = |other| {
+            [
+                ("global_step7/zero_pp_rank_0_mp_rank_00_model_states.pt", model(7, 2, 1, true)),
+                ("global_step7/zero_pp_rank_1_mp_rank_00_model_states.pt", other),
+                (PARTS[0], part(Item::Number(2))),
+                (PARTS[1], part(Item::Number(2))),
+            ]
+        };
+        assert_eq!(verdict(&files(model(7, 2, 1, true)), None), Verdict::Whole);
+        let lacking = flaws(&verdict(&files(model(6, 2, 1, true)), None));
+        let expected =
+            "zero_pp_rank_1_mp_rank_00_model_states.pt is of step 6, others are of step 7";
+        assert_eq!(lacking, [expected]);
+    }
+
+    #[test]
+    fn weights_alone_and_converted_tags_are_exports() {
+        let mut weights = model(7, 1, 1, false);
+        if let Item::Dict(items) = &mut weights {
+            items.retain(|(key, _)| *key != "optimizer");
+            items.push(("optimizer", Item::Nothing));
+        }
+        assert!(matches!(verdict(&[(MODEL, weights)], None), Verdict::Export(_)));
+        assert_eq!(verdict(&[(MODEL, model(7, 1, 1, false))], None), Verdict::Whole);
+        let universal =
+            [(MODEL, model(7, 2, 1, true)), ("global_step7/zero/w/fp32.pt", Item::Nothing)];
+        assert!(matches!(verdict(&universal, None), Verdict::Export(_)));
+    }
+
+    #[test]
+    fn the_step_of_a_tag_without_one_is_in_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        torch(&dir.path().join("last/mp_rank_00_model_states.pt"), &model(7, 1, 1, false));
+        let judged = judged(&dir.path().join("last"), None);
+        assert_eq!((judged.verdict, judged.step, judged.files), (Verdict::Whole, Some(7), 1));
+    }
+
+    #[test]
+    fn every_file_of_torch_is_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        torch(&dir.path().join(MODEL), &model(7, 1, 1, false));
+        fs::write(dir.path().join("global_step7/client.pt"), "torn").unwrap();
+        let judged = judged(&dir.path().join("global_step7"), None);
+        assert_eq!(flaws(&judged.verdict).len(), 1, "{judged:?}");
+    }
+
+    fn made(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn tags_are_known_by_their_names_or_their_files() {
+        let dir = made(&[
+            "global_step10/other",
+            "global_step20_universal/other",
+            "epoch7/mp_rank_00_model_states.pt",
+            "best/zero_pp_rank_0_mp_rank_00_optim_states.pt",
+            "logs7/events",
+            "layers/layer_00-model_00-model_states.pt",
+        ]);
+        let mut io = Io::until(None);
+        let entries = io.list(dir.path()).unwrap();
+        let found = Deepspeed.find(dir.path(), &entries, &Cx::default(), &mut io).unwrap();
+        let mut found: Vec<_> = found
+            .iter()
+            .map(|found| {
+                (found.path.file_name().unwrap().to_str().unwrap(), found.number, found.step)
+            })
+            .collect();
+        found.sort_unstable();
+        assert_eq!(
+            found,
+            [
+                ("best", None, None),
+                ("epoch7", Some(7), None),
+                ("global_step10", Some(10), Some(10)),
+                ("global_step20_universal", None, None),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_nearest_tags_are_the_neighbours() {
+        let tags = ["s1/x", "s2/x", "s3/x", "s9/x", "s10/x", "best/x"];
+        let dir = made(&tags);
+        let near = neighbours(&dir.path().join("s10"), &mut Io::until(None)).unwrap();
+        let near: Vec<_> = near.iter().map(|path| path.file_name().unwrap()).collect();
+        assert_eq!(near, ["s9", "s3", "s2"]);
+        let near = neighbours(&dir.path().join("best"), &mut Io::until(None)).unwrap();
+        assert_eq!(near, Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_pointer_is_what_stands_in_it() {
+        let dir = made(&["global_step10/x"]);
+        let named = |text: Option<&str>| {
+            let file = dir.path().join("latest");
+            match text {
+                Some(text) => fs::write(file, text).unwrap(),
+                None => fs::remove_file(file).unwrap(),
+            }
+            let mut io = Io::until(None);
+            let entries = io.list(dir.path()).unwrap();
+            Deepspeed.pointer(dir.path(), &entries, &mut io)
+        };
+        let pointer = named(Some("global_step10"));
+        assert_eq!(pointer.unwrap().names.as_deref(), Some("global_step10"));
+        assert_eq!(named(Some("")).unwrap().names, None);
+        assert_eq!(named(None), None);
+    }
+}

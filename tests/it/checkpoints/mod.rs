@@ -1,0 +1,3 @@
+//! Checkpoints: what is chosen from real ones.
+
+mod matrix;
