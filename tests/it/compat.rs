@@ -141,7 +141,10 @@ fn the_plan_says_what_is_changed() {
     let plan = json(&["--profile", "gcu-t20"]);
     let compat = &plan["compat"];
     assert_eq!((&compat["on"], &compat["name"]), (&true.into(), &"gcu".into()));
-    assert!(compat["why"].as_str().is_some_and(|why| why.starts_with("gcu-t20.yaml:")), "{compat}");
+    assert!(
+        compat["why"].as_str().is_some_and(|why| why.starts_with("built-in gcu-t20.yaml:")),
+        "{compat}"
+    );
     assert_eq!(compat["way"], "sitecustomize");
     assert_eq!(compat["way_reason"], "PyTorch 1.10.0 looks for no entry points");
     assert_eq!(compat["backend"], "eccl");
@@ -153,7 +156,7 @@ fn the_plan_says_what_is_changed() {
     assert_eq!(path["at_start"], "a folder of the run, then /opt/mine");
     assert!(path["reason"].as_str().is_some_and(|why| why.contains("yours is kept")), "{path}");
     assert!(
-        path["origin"].as_str().is_some_and(|from| from.starts_with("gcu-t20.yaml:")),
+        path["origin"].as_str().is_some_and(|from| from.starts_with("built-in gcu-t20.yaml:")),
         "{path}"
     );
 
