@@ -12,6 +12,7 @@ from pathlib import Path
 import contenders
 from contenders import PROGRAMS, BenchError, Run, build_nvml, command
 
+import checkpoint
 import store
 import warm
 
@@ -314,6 +315,7 @@ CASES = {
     "preflight": preflight,
     "store": store.cases,
     "warm": warm.cases,
+    "checkpoint": checkpoint.cases,
 }
 
 
