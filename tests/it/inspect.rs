@@ -79,7 +79,7 @@ fn what_is_whole_and_what_would_be_used() {
     // The same for programs.
     let json = |dir: &Path, words: &[&str]| {
         let job = Job::new().args(["checkpoint", "inspect", "--json"]).args(words);
-        let end = job.with(|command| drop(command.current_dir(dir))).run();
+        let end = job.with(|command| _ = command.current_dir(dir)).run();
         (end.code, serde_json::from_str::<Value>(&end.stdout).expect("it is JSON"))
     };
     let (code, value) = json(&dir, &["runs"]);

@@ -140,10 +140,10 @@ pub(super) fn last(lines: &[String]) -> Option<Chain> {
         if let Some(block) = block(lines, at) {
             let marks = lines[..at].iter().rev().find(|line| !line.is_empty());
             if !marks.is_some_and(|line| is_mark(line)) {
-                let link = link_above(&lines[..at]);
-                let linked = chain.take().filter(|_| link.is_some());
+                let chained = link_above(&lines[..at]);
+                let linked = chain.take().filter(|_| chained.is_some());
                 let mut thrown = linked.map(|chain| chain.thrown).unwrap_or_default();
-                let is_from = link == Some(FROM);
+                let is_from = chained == Some(FROM);
                 thrown.push(Thrown { is_from, ..block.thrown });
                 chain = Some(Chain { thrown, leaves: block.leaves, lines_after: 0 });
             }
