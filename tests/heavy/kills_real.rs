@@ -1,11 +1,11 @@
-//! Trainings with Accelerate, Lightning, MMEngine and DeepSpeed, killed again and again.
+//! Trainings with Accelerate, Lightning, `MMEngine` and `DeepSpeed`, killed again and again.
 
 use std::path::Path;
 
 use crate::kills::Training;
 use crate::{environment, say, turn};
 
-/// DeepSpeed takes up to ten seconds for its first step.
+/// `DeepSpeed` takes up to ten seconds for its first step.
 const TORCH: &str = "torch,torch._dynamo";
 
 fn training(example: &'static str) -> Training {

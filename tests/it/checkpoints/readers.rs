@@ -1,4 +1,4 @@
-//! The readers beside PyTorch itself: what it writes is whole, however it is asked to write it.
+//! The readers beside `PyTorch` itself: what it writes is whole, however it is asked to write it.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
