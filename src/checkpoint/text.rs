@@ -342,6 +342,8 @@ pub(super) mod tests {
         assert!(lines.contains(&"  > red x"), "{text}");
     }
 
+    type Change<'a> = &'a dyn Fn(&mut Inspected);
+
     #[test]
     fn what_it_comes_to() {
         let with = |change: &dyn Fn(&mut Inspected)| {
@@ -350,7 +352,7 @@ pub(super) mod tests {
             words(&inspected).join(" ")
         };
         let unknown = |why: &str| Some(Verdict::Unknown(why.to_owned()));
-        let table: &[(&dyn Fn(&mut Inspected), &str)] = &[
+        let table: &[(Change<'_>, &str)] = &[
             (
                 &|i| {
                     i.scan.candidates.remove(0);

@@ -13,7 +13,6 @@ pub const SUBCOMMANDS: &[&str] = &["inspect"];
 
 /// The options of `nvlaunch checkpoint inspect`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
-#[expect(clippy::doc_markdown, reason = "these comments are the texts of the help")]
 pub struct InspectArgs {
     /// The folder where a job saves; always there after [`super::parse`]
     #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]

@@ -1,5 +1,6 @@
 //! `nvlaunch checkpoint inspect` as a user meets it, on folders that torch wrote.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -146,7 +147,7 @@ fn what_is_wrong_is_said() {
         fs::create_dir(job.dir.path().join("here")).unwrap();
         let end = job.args(words).run();
         is_narrow(&end.stdout);
-        said.push_str(&format!("$ nvlaunch {}\n{}\n", words.join(" "), shown(&end)));
+        writeln!(said, "$ nvlaunch {}\n{}", words.join(" "), shown(&end)).unwrap();
     }
     insta::assert_snapshot!(said);
 }

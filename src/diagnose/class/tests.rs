@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::*;
 
 /// The last words of real programs, with the paths renamed; see `said/README.md`.
@@ -207,7 +209,7 @@ fn the_error_file_comes_first() {
 fn what_was_printed_and_passed_over_is_not_the_end() {
     let mut text = said!("mod").to_owned();
     for step in 0..LINES_AFTER {
-        text.push_str(&format!("step {step}\n"));
+        writeln!(text, "step {step}").unwrap();
     }
     assert_eq!(of(Exit::Code(1), &text).class, Class::Import);
     text.push_str("giving up\n");

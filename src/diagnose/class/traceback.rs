@@ -1,6 +1,6 @@
 //! Finds the exception that ended a Python program in its last lines.
 //!
-//! Knows the forms of `CPython` 3.6 to 3.14: chains, exception groups (PEP 654), colours (3.13), the
+//! Knows the forms of `CPython` 3.6 to 3.13: chains, exception groups (PEP 654), colours (3.13), the
 //! report of `faulthandler`, and what `PyTorch` makes of them: `[rank0]:` before each line, and the
 //! traceback of a worker within the message of its parent. The beginning may be cut off.
 
