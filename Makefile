@@ -20,6 +20,9 @@ ARGS ?=
 
 NVLAUNCH := target/release/nvlaunch
 MAKE_VENV = $(need_python) $(PYTHON) tools/make_venv.py
+# Releases of MMEngine that `make test-all` puts before the rest of .venvs/mmengine. Up to 0.7.4 they
+# need a yapf from before 0.40.
+OLD_MMENGINE := 0.7.0 0.8.5 0.10.1
 # What `make test-all` skipped, for its last line and for .ci/run.
 SKIPPED := target/test-all-skipped
 
@@ -73,6 +76,15 @@ test-all: venv ## run the heavy tests: older PyTorch versions, frameworks (about
 	fi
 	@$(MAKE_VENV) .venvs/frameworks requirements-frameworks.txt --python 3.11-3.14 \
 		--size-gb 1 --minutes '1 to 3' --sees .venv
+	@for version in $(OLD_MMENGINE); do \
+		dir=.venvs/mmengine-$$version; \
+		[[ -f $$dir/complete ]] && continue; \
+		echo "making $$dir"; \
+		rm -rf $$dir; \
+		.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+			--target $$dir mmengine==$$version yapf==0.32.0; \
+		touch $$dir/complete; \
+	done
 	@if [[ -d tests/heavy || -f tests/heavy.rs ]]; then \
 		NVLAUNCH_HEAVY=1 $(CARGO) test --locked --test heavy $(ARGS); \
 	else \

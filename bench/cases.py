@@ -12,6 +12,8 @@ from pathlib import Path
 import contenders
 from contenders import PROGRAMS, BenchError, Run, build_nvml, command
 
+import checkpoint
+import smoke
 import store
 import warm
 
@@ -314,6 +316,8 @@ CASES = {
     "preflight": preflight,
     "store": store.cases,
     "warm": warm.cases,
+    "smoke": smoke.cases,
+    "checkpoint": checkpoint.cases,
 }
 
 

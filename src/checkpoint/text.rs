@@ -310,7 +310,21 @@ pub(super) mod tests {
     #[test]
     fn what_is_there_and_what_is_used() {
         let text = render(&inspected(), false).replace(&"x".repeat(90), "is stale");
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @"
+        checkpoints of deepspeed in runs/a, newest first
+
+            name              step     size     age  verdict
+            global_step30       30  1.2 MiB   3 min  broken
+                mp_rank_00_model_states.pt is empty
+                latest
+                  is stale
+          > global_step20       20  1.2 MiB     2 h  whole
+            global_step1000  1,000        -  3 days  not looked at
+
+        latest names global_step30, which is not whole.
+        Ranks would resume from global_step20 (step 20): it is the newest that is whole;
+        1 newer one is not.
+        ");
         let painted = render(&inspected(), true);
         assert!(painted.contains("\u{1b}[31mbroken\u{1b}[0m"), "{painted:?}");
         assert_eq!(anstream::adapter::strip_str(&painted).to_string(), render(&inspected(), false));
@@ -324,7 +338,7 @@ pub(super) mod tests {
         inspected.scan.candidates[1].found.path = "runs/a/\u{1b}[31mred\nx".into();
         let text = render(&inspected, false);
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines.iter().any(|line| line.trim() == "red x"), "{text}");
+        assert!(lines.contains(&"         20  1.2 MiB     2 h  whole"), "{text}");
         assert!(lines.contains(&"  > red x"), "{text}");
     }
 
@@ -347,7 +361,7 @@ pub(super) mod tests {
             ),
             (
                 &|i| {
-                    i.scan.pointer.as_mut().unwrap().names = Some("/old/runs/global_step20".into())
+                    i.scan.pointer.as_mut().unwrap().names = Some("/old/runs/global_step20".into());
                 },
                 "latest names /old/runs/global_step20. Ranks would resume from global_step20 (step \
                  20): it is the newest that is whole; 1 newer one is not.",

@@ -191,7 +191,7 @@ fn the_reference_names_everything() {
     insta::assert_snapshot!(rows("| `NVL001"), @r"| `NVL001` | `DRIVER_LIB_MISMATCH_NEWER_USERSPACE` | error | the driver's libraries are newer than the module in the kernel |");
     insta::assert_snapshot!(rows("| `6"), @r"
     | `65` | Every rank ended with 0 and the job was not done, where `--on-suspicious-success fail` says so. |
-    | `66` | A file that was named cannot be used: the script is missing, a folder, not readable; facts or a plan that are none; a profile that nobody has. |
-    | `69` | Something the launch needs is not here: the interpreter, a GPU that `--nproc gpu` asks for. Preflight refuses the machine: no rank was started; the same from `nvlaunch preflight` and `nvlaunch plan`. |
+    | `66` | A file that was named cannot be used: the script is missing, a folder, not readable; facts or a plan that are none; a profile that nobody has; a folder to inspect. |
+    | `69` | Something the launch needs is not here: the interpreter, a GPU that `--nproc gpu` asks for. Preflight refuses the machine: no rank was started; the same from `nvlaunch preflight` and `nvlaunch plan`. The checkpoint folder, or what is newest there, could not be looked at; the same from `nvlaunch checkpoint inspect`. |
     ");
 }

@@ -9,6 +9,9 @@
 //! 5.3 there are no pidfds; then `SIGCHLD` wakes the loop and ties are broken by local rank.
 
 mod checkpoints;
+mod ended;
+mod spawn;
+mod suspend;
 mod warm;
 
 use std::collections::VecDeque;
@@ -22,10 +25,11 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use rustix::process::Signal;
 
 use self::checkpoints::Checkpoints;
+pub use self::ended::{Asked, Ended, StuckRank};
 use super::announce;
 use super::core::Supervisor;
 use super::event::{Action, Event, Now, Outcome, Policy};
-use super::family::{Family, Leftover, Which};
+use super::family::{Family, Which};
 use super::init_watch::Due;
 use super::keeper::Keeper;
 use super::mark::{self, RunMark};
@@ -34,17 +38,15 @@ use super::ranks::Ranks;
 use super::record::{FORMAT, Header, Step};
 use super::roll_call::RollCall;
 use super::signals::{Incoming, Signals};
-use super::warm_start::{self, WarmStart, WarmTimes};
-use crate::checkpoint::choose::{Look, Point};
+use super::warm_start::{self, WarmStart};
+use crate::checkpoint::choose::Look;
 use crate::diagnose::exit::Exit;
 use crate::diagnose::missing::Account;
 use crate::diagnose::oom::OomWatch;
 use crate::host::process;
 use crate::logs::{AttemptOutput, Logs};
-use crate::plan::{AttemptEnv, Plan};
+use crate::plan::Plan;
 use crate::settings::spec::LaunchSpec;
-use crate::store::Refusals;
-use crate::warm::request::Waiting;
 
 const SIGNALS: u64 = u64::MAX;
 const KEEPER: u64 = u64::MAX - 1;
@@ -97,66 +99,6 @@ impl fmt::Debug for Recheck<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Recheck")
     }
-}
-
-/// Somebody asked nvlaunch to end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// When.
-    pub at: Now,
-    /// With which signal.
-    pub signal: i32,
-    /// By which process, where the kernel says so, and its name at that moment.
-    pub from: Option<(i32, String)>,
-}
-
-impl Asked {
-    fn is_by_nvlaunch(&self) -> bool {
-        let me = nix::unistd::getpid().as_raw();
-        self.from.as_ref().is_some_and(|(pid, _)| *pid == me)
-    }
-}
-
-/// A process that did not end, as it was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StuckRank {
-    /// Local rank.
-    pub rank: u32,
-    /// Process id.
-    pub pid: i32,
-    /// `D`, `T`, …
-    pub state: char,
-    /// The kernel function it sleeps in, where the kernel says so.
-    pub waits_in: Option<String>,
-}
-
-/// A run that is over.
-#[derive(Debug)]
-pub struct Ended {
-    /// How.
-    pub outcome: Outcome,
-    /// Every attempt, rank by rank.
-    pub core: Supervisor,
-    /// What the last attempt printed last, by local rank.
-    pub output: AttemptOutput,
-    /// The error file of each rank of the last attempt, whether it was written or not.
-    pub error_files: Vec<Option<PathBuf>>,
-    /// What outlived its rank.
-    pub leftovers: Vec<Leftover>,
-    /// Requests to end, in order.
-    pub asked: Vec<Asked>,
-    /// Ranks that are still there.
-    pub stuck: Vec<StuckRank>,
-    /// Whom the others waited for when the last attempt began to end.
-    pub missing: Option<Account>,
-    /// Who was refused by the store, where nvlaunch served it.
-    pub refusals: Option<Refusals>,
-    /// How long warm ranks took to their scripts, by attempt; empty where none was warm.
-    pub warm: Vec<WarmTimes>,
-    /// The newest whole checkpoint that appeared after the ranks were asked to save.
-    pub saved: Option<Point>,
-    /// From the start of supervision to its end, suspended time not counted.
-    pub took: Duration,
 }
 
 /// A clock that stands still while the job is suspended.
@@ -509,157 +451,6 @@ impl Runtime<'_> {
         }
     }
 
-    fn spawn_all(&mut self, attempt: u32, answers: &mut VecDeque<Event>) {
-        let count = self.job.plan.ranks.len();
-        self.ranks.begin_attempt(count);
-        self.family.begin_attempt();
-        self.error_files.clear();
-        let failed = |rank, reason: String| Event::SpawnFailed { rank, reason };
-        self.missing = None;
-        let master_port = match self.job.meeting.begin_attempt(count) {
-            Ok(port) => port,
-            Err(error) => {
-                let port = self.job.plan.master_port.unwrap_or(0);
-                answers.push_back(failed(0, format!("cannot take port {port}: {error}")));
-                return;
-            }
-        };
-        let pipes = match self.logs.open_attempt(attempt) {
-            Ok(pipes) => pipes,
-            Err(error) => {
-                answers.push_back(failed(0, error_chain(&error)));
-                return;
-            }
-        };
-        self.forget_reported();
-        let resume = self.resume(attempt);
-        let waiting = pipes.into_iter().map(|pipes| {
-            let error_file = pipes.error_file.clone();
-            self.error_files.push(error_file.clone());
-            let run_dir = self.job.run_dir.clone();
-            Waiting {
-                env: AttemptEnv {
-                    attempt,
-                    master_port,
-                    error_file,
-                    run_dir,
-                    resume: resume.clone(),
-                },
-                pipes,
-            }
-        });
-        let waiting: Vec<Waiting> = waiting.collect();
-        if self.warm.is_for(attempt) {
-            self.warm.request(waiting);
-            answers.push_back(Event::Deferred);
-            let turn = self.look_at_warm();
-            self.take_turn(turn, answers);
-        } else {
-            self.warm.cold_attempt(self.clock.now());
-            self.spawn_cold(waiting, answers);
-        }
-    }
-
-    fn spawn_cold(&mut self, waiting: Vec<Waiting>, answers: &mut VecDeque<Event>) {
-        for (rank, waiting) in (0u32..).zip(waiting) {
-            match self.ranks.start(self.job.plan, rank, &waiting.env, waiting.pipes) {
-                Ok(pid) => {
-                    self.watch_rank(rank, pid);
-                    answers.push_back(Event::Spawned { rank, pid });
-                }
-                Err(error) => {
-                    answers.push_back(Event::SpawnFailed { rank, reason: error.to_string() });
-                    return;
-                }
-            }
-        }
-    }
-
-    /// A rank's process is there.
-    fn watch_rank(&mut self, rank: u32, pid: i32) {
-        self.family.add_rank(rank, pid);
-        self.job.meeting.started(rank, pid);
-        if let Some(keeper) = &mut self.keeper {
-            keeper.know(pid);
-        }
-        if let Some(pidfd) = self.ranks.pidfd(rank) {
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(rank));
-            // Without it the exit is seen through SIGCHLD, as before Linux 5.3.
-            let _ = self.epoll.add(pidfd, event);
-        }
-    }
-
-    fn start_keeper(&mut self) {
-        let keep = self.job.spec.keep_daemons;
-        let Ok(mut keeper) = Keeper::start(&self.job.mark, keep, self.job.run_dir.as_deref())
-        else {
-            self.logs.say(
-                b"nvlaunch: the keeper could not be started: if nvlaunch is killed with SIGKILL, \
-                  processes that the ranks started may stay\n",
-            );
-            return;
-        };
-        for rank in self.ranks.unreaped() {
-            keeper.know(self.ranks.pid(rank).expect("an unreaped rank has a pid"));
-        }
-        if let Some(template) = self.warm.pid() {
-            keeper.know(template);
-        }
-        self.keepers += 1;
-        self.family.set_keeper(Some(keeper.pid()));
-        if let Some(pidfd) = keeper.pidfd() {
-            let _ = self.epoll.add(pidfd, EpollEvent::new(EpollFlags::EPOLLIN, KEEPER));
-        }
-        self.keeper = Some(keeper);
-    }
-
-    fn replace_keeper(&mut self) {
-        let Some(keeper) = &mut self.keeper else { return };
-        if !keeper.is_gone() {
-            return;
-        }
-        if let Some(pidfd) = keeper.pidfd() {
-            let _ = self.epoll.delete(pidfd);
-        }
-        self.keeper = None;
-        self.family.set_keeper(None);
-        if self.keepers < MAX_KEEPERS {
-            self.start_keeper();
-        }
-    }
-
-    /// Stops the job and then nvlaunch; returns when it is continued.
-    fn suspend(&mut self) {
-        let stopped = Instant::now();
-        self.signal_everything(Signal::STOP);
-        // Whoever took the stop back already will not do so again. One that comes between this
-        // look and the stop is lost: the kernel has no "stop unless continued".
-        let mut came = self.signals.take();
-        if !came.contains(&Incoming::Continued) {
-            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
-            came.extend(self.signals.take());
-        }
-        self.clock.suspended += stopped.elapsed();
-        // The SIGCONT that woke nvlaunch is accounted for; whatever else came is looked at next.
-        self.backlog.extend(came.into_iter().filter(|came| *came != Incoming::Continued));
-    }
-
-    fn signal_everything(&self, signal: Signal) {
-        for rank in self.ranks.unreaped() {
-            self.ranks.signal_group(rank, signal);
-            // A descendant in another group belongs to the job too.
-            let below = self.ranks.pid(rank).map(process::children).unwrap_or_default();
-            for process in process::with_descendants(below) {
-                process::signal_if_same(&process, signal);
-            }
-        }
-        let template = self.warm.pid().into_iter().collect();
-        for process in process::with_descendants(template) {
-            process::signal_if_same(&process, signal);
-        }
-        self.family.signal_all(signal);
-    }
-
     fn say(&self, line: Option<String>) {
         if let Some(line) = line {
             self.logs.say(line.as_bytes());
@@ -709,14 +500,4 @@ fn epoll_timeout(timeout: Option<Duration>) -> EpollTimeout {
     let Some(timeout) = timeout else { return EpollTimeout::NONE };
     let millis = timeout.as_micros().div_ceil(1000);
     EpollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
-}
-
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -1,4 +1,4 @@
-//! Trainings with Accelerate, Lightning, MMEngine and DeepSpeed, killed again and again.
+//! Trainings with Accelerate, Lightning, `MMEngine` and `DeepSpeed`, killed again and again.
 
 use std::path::Path;
 

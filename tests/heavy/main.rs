@@ -5,6 +5,7 @@
 
 #[path = "../it/answers.rs"]
 mod answers;
+mod compat;
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 #[path = "../it/harness.rs"]
 mod harness;

@@ -41,9 +41,10 @@ fn left(end: &End) -> Vec<PathBuf> {
         for entry in std::fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.contains("compat_") && !name.ends_with(".py") {
+            let is_folder = path.is_dir() && !path.is_symlink();
+            if is_folder && name.contains("compat_") {
                 found.push(path);
-            } else if path.is_dir() && !path.is_symlink() {
+            } else if is_folder {
                 folders.push(path);
             }
         }
@@ -124,6 +125,65 @@ fn without_the_layer_it_ends_as_in_the_field_report() {
         assert!(end.stderr.contains(text), "{text}\n{}", end.stderr);
     }
     assert_eq!(said(&end), [""; 0]);
+}
+
+/// What is changed stands in the plan before it is done.
+#[test]
+fn the_plan_says_what_is_changed() {
+    let planned = |words: &[&str]| {
+        let job = Job::new().arg("plan").args(words).file("train.py", "");
+        let job = job.arg("--sysroot").arg(host("gcu-t20-mmengine-torch-gcu"));
+        job.args(["--nproc", "2", "train.py"]).env("PYTHONPATH", "/opt/mine").run().expect_code(0)
+    };
+    let json = |words: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&planned(&[&["--json"], words].concat()).stdout).expect("JSON")
+    };
+    let plan = json(&["--profile", "gcu-t20"]);
+    let compat = &plan["compat"];
+    assert_eq!((&compat["on"], &compat["name"]), (&true.into(), &"gcu".into()));
+    assert!(
+        compat["why"].as_str().is_some_and(|why| why.starts_with("built-in gcu-t20.yaml:")),
+        "{compat}"
+    );
+    assert_eq!(compat["way"], "sitecustomize");
+    assert_eq!(compat["way_reason"], "PyTorch 1.10.0 looks for no entry points");
+    assert_eq!(compat["backend"], "eccl");
+    let changes = compat["changes"].as_array().expect("a list");
+    let pieces: Vec<_> = changes.iter().map(|change| change["piece"].as_str()).collect();
+    assert_eq!(pieces, ["set_device", "process_group", "ddp"].map(Some));
+    let variables = plan["variables"].as_array().expect("a list");
+    let path = variables.iter().find(|variable| variable["name"] == "PYTHONPATH").expect("is set");
+    assert_eq!(path["at_start"], "a folder of the run, then /opt/mine");
+    assert!(path["reason"].as_str().is_some_and(|why| why.contains("yours is kept")), "{path}");
+    assert!(
+        path["origin"].as_str().is_some_and(|from| from.starts_with("built-in gcu-t20.yaml:")),
+        "{path}"
+    );
+
+    let offered = json(&[]);
+    assert_eq!(offered["compat"]["on"], false, "{offered}");
+    assert_eq!(offered["compat"]["name"], "gcu");
+    assert_eq!(offered["compat"]["changes"], serde_json::json!([]));
+    assert_eq!(json(&["--compat", "off"]).get("compat"), None);
+    // CPU tensors are not for eccl.
+    let cpu = json(&["--compat", "cpu"]);
+    assert_eq!(
+        (&cpu["backend"]["name"], &cpu["compat"]["backend"]),
+        (&"gloo".into(), &"gloo".into())
+    );
+
+    // Where lines are broken is not what this is about.
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = words(&planned(&["--compat", "gcu"]).stdout);
+    for part in [
+        "compat gcu (--compat), by a module sitecustomize: PyTorch 1.10.0 looks for no entry points",
+        "what is changed in the ranks for scripts that insist on CUDA torch.cuda.set_device calls",
+        "calls of .cuda() and .to(\"cuda\") are not changed",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let text = words(&planned(&[]).stdout);
+    assert!(text.contains("compat off; --compat gcu would help: MMEngine 0.10.5 "), "{text}");
 }
 
 #[test]

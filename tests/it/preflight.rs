@@ -32,7 +32,7 @@ fn write(root: &Path, path: &str, text: &str) {
 }
 
 /// A machine whose one NVIDIA GPU is held by nouveau.
-fn sick(job: Job) -> Job {
+pub fn sick(job: Job) -> Job {
     let root = job.dir.path().join("sick");
     let device = "sys/bus/pci/devices/0000:01:00.0";
     for (file, text) in [
@@ -52,7 +52,7 @@ fn sick(job: Job) -> Job {
 }
 
 /// A machine without accelerators.
-fn plain(job: Job) -> Job {
+pub fn plain(job: Job) -> Job {
     let root = job.dir.path().join("plain");
     write(&root, "proc/sys/kernel/osrelease", "6.8.0-60-generic\n");
     write(&root, "etc/os-release", "ID=ubuntu\nVERSION_ID=\"24.04\"\n");

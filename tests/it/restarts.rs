@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::doubles::report;
 use crate::harness::SOON;
+use crate::preflight::{plain, sick};
 use crate::resume::{assert_replays, job, resumed, saves, seen, wait_for_record};
 
 fn attempts(report: &Value) -> usize {
@@ -29,7 +30,7 @@ pub fn a_missing_module_ends_the_job_at_once_with_or_without_a_folder() {
 
 #[test]
 fn exit_codes_that_the_profile_calls_final_are_final() {
-    let profile = "schema: 1\nrestart:\n  max: 3\n  final-codes: [7]\n";
+    let profile = "version: 1\nrestart:\n  max: 3\n  final-codes: [7]\n";
     let end = job("exit=6; exit=7", &["--profile", "final.yaml"])
         .file("final.yaml", profile)
         .run()
@@ -107,4 +108,23 @@ fn a_request_to_end_while_nothing_runs_ends_at_once() {
     let end = preparing.end_within(SOON).expect_code(130);
     assert!(!end.path("seen").exists(), "no rank was started");
     assert_replays(&end);
+}
+
+#[test]
+fn a_machine_that_became_sick_gets_no_further_attempt() {
+    for folder in [false, true] {
+        let options = ["--max-restarts", "3", "--sysroot", "plain"];
+        let options = if folder { saves(&options) } else { options.to_vec() };
+        let end = sick(plain(job("sick exit=3", &options))).run().expect_code(3);
+        let report = report(&end);
+        assert_eq!(attempts(&report), 1, "{}", end.stderr);
+        let why = report["decision"]["why"].as_str().expect("a reason");
+        assert!(why.starts_with("preflight finds NVL"), "{why}");
+        assert!(end.stderr.contains("  not restarted: preflight finds NVL"), "{}", end.stderr);
+        assert_replays(&end);
+    }
+    // With --force the user wants it all the same, and so where it was so at the start.
+    let options = ["--max-restarts", "1", "--sysroot", "plain", "--force"];
+    let end = sick(plain(job("sick exit=3; exit=0", &options))).run().expect_code(0);
+    assert_eq!(attempts(&report(&end)), 2);
 }

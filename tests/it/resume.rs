@@ -224,7 +224,7 @@ fn what_is_being_written_at_the_start_is_waited_for_and_what_goes_meanwhile_is_n
 
 #[test]
 fn a_folder_that_does_not_answer_in_time_is_said_and_nothing_is_started() {
-    let profile = "schema: 1\ncheckpoint:\n  dir: ckpt\n  deadline: 1ns\n";
+    let profile = "version: 1\ncheckpoint:\n  dir: ckpt\n  deadline: 1ns\n";
     let job = job("exit=0", &["--profile", "slow.yaml"]).file("slow.yaml", profile);
     put(&job, 10, true, 3600);
     let end = job.run().expect_code(69);
@@ -272,4 +272,49 @@ fn a_success_short_of_the_expected_step_is_a_failure_where_that_is_asked_for() {
     assert!(!end.stderr.contains("not reached"), "{}", end.stderr);
     let end = job("step=19 exit=0", &fail).run().expect_code(65);
     assert!(end.stderr.contains("the last one reported is 19"), "{}", end.stderr);
+}
+
+/// The thread of nvlaunch that looks at checkpoints.
+fn looking_thread(nvlaunch: i32) -> i32 {
+    let threads = std::fs::read_dir(format!("/proc/{nvlaunch}/task")).expect("its threads");
+    let mut ids = threads.map(|entry| entry.expect("a thread").file_name());
+    let is_it = |id: &std::ffi::OsString| {
+        let name = Path::new("/proc").join(nvlaunch.to_string()).join("task").join(id).join("comm");
+        std::fs::read_to_string(name).is_ok_and(|name| name.trim() == "checkpoints")
+    };
+    let id = ids.find(is_it).expect("a thread of that name");
+    id.to_str().and_then(|id| id.parse().ok()).expect("a number")
+}
+
+/// No file system here can be made to hang; a thread that a debugger has stopped is the same to the
+/// others.
+#[test]
+fn a_look_that_hangs_holds_nobody_and_the_next_one_is_made_by_another_thread() {
+    let profile = "version: 1\ncheckpoint:\n  dir: ckpt\n  layout: files\n  deadline: 1s\n";
+    let options = ["--profile", "slow.yaml", "--max-restarts", "1", "--restart-backoff", "0s"];
+    let job = job("save=10 gate kill; save=20 exit=0", &options).file("slow.yaml", profile);
+    let mut job = job.start();
+    crate::harness::wait_until("both ranks run", SOON, || {
+        ["0-0", "0-1"].iter().all(|n| job.dir.path().join(format!("seen/{n}.json")).exists())
+    });
+    let thread = looking_thread(job.pid()).to_string();
+    let freeze = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scripts/freeze.py");
+    let mut freezer =
+        Job::python().arg(freeze).arg(thread).stdin(std::process::Stdio::piped()).start();
+    let line = freezer.stdout_line("");
+    if line.starts_with("cannot") {
+        println!("skipped: a thread cannot be stopped here: {line}");
+        std::fs::write(job.dir.path().join("seen/go"), "").expect("a file");
+        job.end_within(SOON).expect_code(0);
+        return;
+    }
+    std::fs::write(job.dir.path().join("seen/go"), "").expect("a file");
+    let line = job.stderr_line("how far the job came is not known");
+    assert!(line.contains("/ckpt did not answer within 1s"), "{line}");
+    // A process ends only when nobody holds its threads.
+    freezer.close_stdin();
+    let end = job.end_within(SOON).expect_code(0);
+    freezer.end_within(SOON).expect_code(0);
+    assert_eq!(resumed(&end, 1).as_deref(), Some("step_10.pt"));
+    assert_replays(&end);
 }

@@ -108,7 +108,7 @@ impl Adapter for Accelerate {
             between(name, CUSTOM.0, CUSTOM.1).is_none()
                 && between(name, RANDOM.0, RANDOM.1).is_none()
         };
-        parts.not_newer_than(OWN, is_own);
+        parts.not_newer_than(OWN, is_own, io)?;
         let export = (!has_optimizer).then(|| "weights only: no optimizer.bin".to_owned());
         Ok(parts.finish(export, None))
     }
@@ -169,7 +169,7 @@ fn judge_weights(parts: &mut Parts, io: &mut Io) -> Result<bool, IoError> {
         parts.dcp(&name, io)?;
         is_there = true;
     }
-    for name in parts.files(|name| is_fsdp_file(name)) {
+    for name in parts.files(is_fsdp_file) {
         parts.torch(&name, io)?;
         is_there = true;
     }

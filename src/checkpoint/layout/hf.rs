@@ -87,7 +87,7 @@ impl Adapter for Hf {
         if has_optimizer {
             judge_random(&mut parts, &found.path, cx, io)?;
         }
-        parts.not_newer_than(STATE, |name| between(name, RANDOM.0, RANDOM.1).is_none());
+        parts.not_newer_than(STATE, |name| between(name, RANDOM.0, RANDOM.1).is_none(), io)?;
         let export = (!has_optimizer).then(|| "weights only: no optimizer.pt".to_owned());
         Ok(parts.finish(export, step))
     }
@@ -108,7 +108,7 @@ fn judge_weights(parts: &mut Parts, folder: &Path, io: &mut Io) -> Result<bool, 
         parts.dcp(&name, io)?;
         is_there = true;
     }
-    for name in parts.files(|name| is_fsdp_file(name)) {
+    for name in parts.files(is_fsdp_file) {
         parts.torch(&name, io)?;
         is_there = true;
     }

@@ -21,6 +21,8 @@ use super::dcp::{self, Dcp};
 const MAX_FLAWS: usize = 8;
 /// The largest JSON file that is read here: a Trainer's history of a long job.
 const MAX_JSON: usize = 256 << 20;
+/// A shard that every folder of DCP has, written over by the next save into it.
+const FIRST_SHARD: &str = "__0_0.distcp";
 /// How many neighbours of a candidate are looked at.
 const NEIGHBOURS: usize = 3;
 
@@ -223,6 +225,11 @@ impl Parts {
     pub fn dcp(&mut self, name: &str, io: &mut Io) -> Result<(), IoError> {
         let judged = dcp::judge_folder(&self.folder.join(name), io);
         if let Some(judged) = self.noted(name, judged.map(Ok))? {
+            // its index is a new file in each save; its shards are written over
+            let shard = format!("{name}/{FIRST_SHARD}");
+            if let Ok(Stat { modified: Some(modified), .. }) = io.stat(&self.folder.join(&shard)) {
+                self.times.insert(shard, modified);
+            }
             self.add(Some(name), judged);
         }
         Ok(())
@@ -232,9 +239,7 @@ impl Parts {
     /// after it.
     pub fn dcp_before(&mut self, marker: &str, io: &mut Io) -> Result<(), IoError> {
         let judged = dcp::judge_folder(&self.folder, io)?;
-        if let Some((end, newest)) = self.times.get(marker).zip(judged.modified)
-            && newest > *end
-        {
+        if self.has_file(FIRST_SHARD) && self.is_newer(FIRST_SHARD, marker, io)? {
             self.flaw(marker, "is older than the shards: a save over an older one did not end");
         }
         self.add(None, judged);
@@ -253,22 +258,38 @@ impl Parts {
         self.modified = self.modified.max(judged.modified);
     }
 
-    /// `marker` is the last file that one process writes: what of `names` is newer was begun anew.
-    /// Names that were not checked are left out.
-    pub fn not_newer_than(&mut self, marker: &str, names: impl Fn(&str) -> bool) {
-        let Some(end) = self.times.get(marker).copied() else { return };
-        let newer = |(name, time): (&String, &SystemTime)| {
-            (*time > end && name != marker && names(name)).then(|| name.clone())
-        };
-        if let Some(name) = self.times.iter().find_map(newer) {
-            self.flaw(
-                name,
-                format!(
-                    "is newer than {marker}, which is written last: a save over an older one that \
-                     did not end, or a copy that lost the times of its files"
-                ),
-            );
+    /// `marker` is the last file that one process writes: what of `names` was written over after it
+    /// was begun anew. Names that were not checked are left out.
+    pub fn not_newer_than(
+        &mut self,
+        marker: &str,
+        names: impl Fn(&str) -> bool,
+        io: &mut Io,
+    ) -> Result<(), IoError> {
+        let Some(end) = self.times.get(marker).copied() else { return Ok(()) };
+        let newer = self.times.iter().filter(|(name, time)| **time > end && names(name));
+        let newer: Vec<String> = newer.map(|(name, _)| name.clone()).collect();
+        for name in newer.into_iter().take(MAX_FLAWS) {
+            if self.is_newer(&name, marker, io)? {
+                let what = format!(
+                    "is newer than {marker}, which is written last: a save over an older one did \
+                     not end (if it was copied and is right, `touch` {marker})"
+                );
+                self.flaw(name, what);
+                break;
+            }
         }
+        Ok(())
+    }
+
+    /// Whether a file was written over after `marker` was written; copies are left alone.
+    fn is_newer(&self, name: &str, marker: &str, io: &mut Io) -> Result<bool, IoError> {
+        let mut stat = |name: &str| match io.stat(&self.folder.join(name)) {
+            Err(error) if error.is_flaw() => Ok(None),
+            stat => stat.map(Some),
+        };
+        let both = stat(name)?.zip(stat(marker)?);
+        Ok(both.is_some_and(|(file, marker)| dcp::is_rewritten(&file, &marker)))
     }
 
     /// The numbers between `before` and `after` in names of files.

@@ -25,9 +25,9 @@ pub fn text(path: &Path, text: impl AsRef<[u8]>) {
     fs::write(path, text).unwrap();
 }
 
-/// Sets how old a file is: seconds after some moment.
+/// Sets how old a file is: seconds after some moment, after which no test runs.
 pub fn age(path: &Path, seconds: u64) {
-    let moment = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000 + seconds);
+    let moment = std::time::UNIX_EPOCH + std::time::Duration::from_secs(2_100_000_000 + seconds);
     let file = fs::File::options().read(true).open(path).unwrap();
     file.set_modified(moment).unwrap();
 }

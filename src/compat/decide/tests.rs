@@ -6,6 +6,9 @@ use crate::preflight::finding::{Code, Evidence, Severity};
 use crate::profile::layer::Files;
 use crate::settings::{self, env::Env};
 
+/// Variables of the caller.
+type Vars = &'static [(&'static str, &'static str)];
+
 fn spec(words: &[&str]) -> LaunchSpec {
     let line = ["nvlaunch"].iter().chain(words).map(OsString::from).collect();
     let env = Env::default();
@@ -93,13 +96,13 @@ fn auto_offers_and_changes_nothing() {
 /// D3
 #[test]
 fn the_way_follows_from_the_release_and_from_what_is_started() {
-    let autoload = "TORCH_DEVICE_BACKEND_AUTOLOAD";
-    let table: &[(&[&str], &[(&str, &str)], Option<&str>, Way)] = &[
+    const AUTOLOAD: &str = "TORCH_DEVICE_BACKEND_AUTOLOAD";
+    let table: &[(&[&str], Vars, Option<&str>, Way)] = &[
         (&["t.py"], &[], Some("2.5.0"), Way::EntryPoint),
         (&["t.py"], &[], Some("2.15.0+cu132"), Way::EntryPoint),
-        (&["t.py"], &[(autoload, "1")], Some("2.15.0"), Way::EntryPoint),
-        (&["t.py"], &[(autoload, "0")], Some("2.15.0"), Way::Sitecustomize),
-        (&["t.py"], &[(autoload, "")], Some("2.15.0"), Way::Sitecustomize),
+        (&["t.py"], &[(AUTOLOAD, "1")], Some("2.15.0"), Way::EntryPoint),
+        (&["t.py"], &[(AUTOLOAD, "0")], Some("2.15.0"), Way::Sitecustomize),
+        (&["t.py"], &[(AUTOLOAD, "")], Some("2.15.0"), Way::Sitecustomize),
         (&["t.py"], &[], Some("2.4.1+cu121"), Way::Sitecustomize),
         (&["t.py"], &[], Some("1.10.0"), Way::Sitecustomize),
         (&["t.py"], &[], Some("a build"), Way::Sitecustomize),
@@ -155,8 +158,8 @@ fn what_is_lost_is_said_aloud() {
         ..torch(version)
     };
     let plugin = Some("1.10.0+2.5.136");
-    let asked = &[("NVLAUNCH_COMPAT_TRANSFER", "1")][..];
-    let table: &[(&str, &[(&str, &str)], Judgement, Option<&str>)] = &[
+    let asked: Vars = &[("NVLAUNCH_COMPAT_TRANSFER", "1")];
+    let table: &[(&str, Vars, Judgement, Option<&str>)] = &[
         ("gcu", &[], judged("gcu", "gloo", with(None, None, "2.1.2")), Some("GCUS ARE NOT USED")),
         (
             "gcu",

@@ -10,6 +10,8 @@ plan is a row of words:
     kill        the same with SIGKILL
     raise       the same with an exception
     import      the same with a module that is missing
+    gate        every rank waits until seen/go is there
+    sick        the tree `sick` takes the place of `plain`
     wait        every rank waits for a signal; ON says what happens then
 """
 
@@ -86,6 +88,12 @@ for word in plan:
         if rank == 0:
             with open(os.environ["NVLAUNCH_PROGRESS_FILE"], "w") as file:
                 file.write(value)
+    elif what == "gate":
+        await_file("seen/go")
+    elif what == "sick":
+        if rank == 0:
+            os.rename("plain", "was")
+            os.rename("sick", "plain")
     elif what == "wait":
         print(f"rank {rank} waits", flush=True)
         while True:

@@ -49,7 +49,7 @@ fn what_is_wrong_is_said() {
         (
             |at| age(&at.join("optimizer.bin"), 20),
             "optimizer.bin is newer than random_states_0.pkl, which is written last: a save over an \
-             older one that did not end, or a copy that lost the times of its files",
+             older one did not end (if it was copied and is right, `touch` random_states_0.pkl)",
         ),
     ];
     for (damage, expected) in cases {

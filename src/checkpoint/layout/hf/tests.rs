@@ -61,7 +61,7 @@ fn what_is_wrong_is_said() {
         (
             |at| age(&at.join("optimizer.pt"), 20),
             "optimizer.pt is newer than trainer_state.json, which is written last: a save over an \
-             older one that did not end, or a copy that lost the times of its files",
+             older one did not end (if it was copied and is right, `touch` trainer_state.json)",
         ),
         (|at| age(&at.join("rng_state_1.pth"), 20), "whole"),
         (
@@ -70,7 +70,7 @@ fn what_is_wrong_is_said() {
                     at.join("model.safetensors"),
                     at.join("model-00001-of-00002.safetensors"),
                 )
-                .unwrap()
+                .unwrap();
             },
             "model.safetensors.index.json is missing, and the weights are in shards",
         ),
@@ -90,7 +90,7 @@ fn what_is_wrong_is_said() {
         (
             |at| {
                 fs::rename(at.join("model.safetensors"), at.join("adapter_model.safetensors"))
-                    .unwrap()
+                    .unwrap();
             },
             "whole",
         ),
