@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::kills::Training;
 use crate::{environment, say, turn};
 
-/// `DeepSpeed` takes up to ten seconds for its first step.
+/// Importing Lightning reads `LOCAL_RANK`, and importing `DeepSpeed` looks for devices: in each rank.
 const TORCH: &str = "torch,torch._dynamo";
 
 fn training(example: &'static str) -> Training {
@@ -38,7 +38,6 @@ fn lightning_survives_kills() {
     let Some(_turn) = turn("lightning_survives_kills", &["frameworks"]) else { return };
     let training = Training {
         args: &["--checkpoint_dir", "saved", "--steps", "300"],
-        warm: "torch,torch._dynamo,lightning",
         options: &["--quarantine", "--resume-style", "lightning"],
         ..training("lightning_train.py")
     };

@@ -18,7 +18,7 @@ const WATCHED: &str = include_str!("watched.py");
 /// How often one training is disturbed.
 const KILLS: u32 = 20;
 /// For an attempt to begin, and for the job to end.
-const BOUND: Duration = Duration::from_secs(300);
+const BOUND: Duration = Duration::from_secs(180);
 /// Where it saves.
 const FOLDER: &str = "saved";
 
@@ -131,7 +131,8 @@ fn started(dir: &Path, attempt: u32, rank: u32) -> (i32, String) {
 /// What has a name so far below a folder, but what was put aside.
 fn names(folder: &Path, depth: u32) -> BTreeSet<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return BTreeSet::new() };
-    let is_hidden = |path: &Path| path.to_string_lossy().contains("/.");
+    let is_hidden =
+        |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
     let paths = entries.flatten().map(|entry| entry.path()).filter(|path| !is_hidden(path));
     if depth == 0 {
         return paths.collect();
