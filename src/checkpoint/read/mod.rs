@@ -2,6 +2,7 @@
 
 pub mod pickle;
 mod pickle_machine;
+mod pickle_text;
 mod pickle_value;
 pub mod safetensors;
 #[cfg(test)]

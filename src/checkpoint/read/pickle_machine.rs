@@ -1,6 +1,7 @@
 //! The machine that reads a pickle; see [`super::pickle`] for its rules.
 
 use super::pickle::{Limits, PickleError};
+use super::pickle_text::{quoted_line, unicode_line};
 use super::pickle_value::{Arena, Id, Made, NIL, Node, Part};
 
 pub(super) struct Machine<'a> {
@@ -71,7 +72,7 @@ impl<'a> Machine<'a> {
             0x95 => self.long_len().map(drop),
             b'(' => self.mark(),
             b'0' => self.pop_any(),
-            b'1' => self.to_mark().map(|from| self.stack.truncate(from)),
+            b'1' => self.since_mark().map(|from| self.stack.truncate(from)),
             b'2' => {
                 let top = *self.stack.last().ok_or(PickleError::Damaged(self.at - 1))?;
                 self.push(top)
@@ -155,13 +156,9 @@ impl<'a> Machine<'a> {
         if self.used > self.limits.objects { Err(PickleError::TooLarge) } else { Ok(()) }
     }
 
-    fn small(&self, number: usize) -> Done<u32> {
-        u32::try_from(number).ok().filter(|&n| n != NIL).ok_or(PickleError::TooLarge)
-    }
-
     fn node(&mut self, node: Node) -> Done<Id> {
         self.charge(1)?;
-        let id = self.small(self.arena.nodes.len())?;
+        let id = small(self.arena.nodes.len())?;
         self.arena.nodes.push(node);
         Ok(id)
     }
@@ -218,7 +215,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn to_mark(&mut self) -> Done<usize> {
+    fn since_mark(&mut self) -> Done<usize> {
         match self.marks.pop() {
             Some(from) => Ok(from),
             None => self.damaged(),
@@ -309,8 +306,7 @@ impl<'a> Machine<'a> {
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Done<Part> {
-        let part =
-            Part { start: self.small(self.arena.text.len())?, len: self.small(bytes.len())? };
+        let part = Part { start: small(self.arena.text.len())?, len: small(bytes.len())? };
         self.arena.text.extend_from_slice(bytes);
         Ok(part)
     }
@@ -338,14 +334,14 @@ impl<'a> Machine<'a> {
 
     fn new_list(&mut self, items: Vec<Id>) -> Done<u32> {
         self.charge(2 + items.len())?;
-        let at = self.small(self.arena.lists.len())?;
+        let at = small(self.arena.lists.len())?;
         self.arena.lists.push(items);
         Ok(at)
     }
 
     fn new_dict(&mut self) -> Done<u32> {
         self.charge(2)?;
-        let at = self.small(self.arena.dicts.len())?;
+        let at = small(self.arena.dicts.len())?;
         self.arena.dicts.push(Vec::new());
         Ok(at)
     }
@@ -354,8 +350,7 @@ impl<'a> Machine<'a> {
         if from == self.stack.len() {
             return Ok(self.fixed[3]);
         }
-        let (start, len) =
-            (self.small(self.arena.slots.len())?, self.small(self.stack.len() - from)?);
+        let (start, len) = (small(self.arena.slots.len())?, small(self.stack.len() - from)?);
         self.charge(len as usize)?;
         self.arena.slots.extend(self.stack.drain(from..));
         self.node(Node::Tuple(Part { start, len }))
@@ -376,7 +371,7 @@ impl<'a> Machine<'a> {
                 self.push_node(Node::List(list))
             }
             b'l' | 0x91 => {
-                let from = self.to_mark()?;
+                let from = self.since_mark()?;
                 let list = self.stack.split_off(from);
                 let list = self.new_list(list)?;
                 self.push_node(if code == b'l' { Node::List(list) } else { Node::Set(list) })
@@ -390,11 +385,11 @@ impl<'a> Machine<'a> {
                 self.append(from)
             }
             b'e' | 0x90 => {
-                let from = self.to_mark()?;
+                let from = self.since_mark()?;
                 self.append(from)
             }
             b't' => {
-                let from = self.to_mark()?;
+                let from = self.since_mark()?;
                 let tuple = self.tuple(from)?;
                 self.push(tuple)
             }
@@ -408,7 +403,7 @@ impl<'a> Machine<'a> {
                 self.push_node(Node::Dict(dict))
             }
             b'd' => {
-                let from = self.to_mark()?;
+                let from = self.since_mark()?;
                 let dict = self.new_dict()?;
                 let id = self.node(Node::Dict(dict))?;
                 self.stack.insert(from, id);
@@ -419,7 +414,7 @@ impl<'a> Machine<'a> {
                 self.set_items(from)
             }
             _ => {
-                let from = self.to_mark()?;
+                let from = self.since_mark()?;
                 self.set_items(from)
             }
         }
@@ -475,7 +470,7 @@ impl<'a> Machine<'a> {
 
     fn make(&mut self, class: Id, args: Id) -> Done {
         self.charge(2)?;
-        let at = self.small(self.arena.objects.len())?;
+        let at = small(self.arena.objects.len())?;
         self.arena.objects.push(Made { class, args, state: NIL, list: NIL, dict: NIL });
         self.push_node(Node::Object(at))
     }
@@ -515,12 +510,12 @@ impl<'a> Machine<'a> {
             }
             b'i' => {
                 let class = self.global()?;
-                let from = self.to_mark()?;
+                let from = self.since_mark()?;
                 let args = self.tuple(from)?;
                 self.make(class, args)
             }
             b'o' => {
-                let from = self.to_mark()?;
+                let from = self.since_mark()?;
                 if from >= self.stack.len() {
                     return self.damaged();
                 }
@@ -552,54 +547,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// `UNICODE`: Latin-1 with `\uXXXX` and `\UXXXXXXXX`; never longer than twice the line.
-fn unicode_line(line: &[u8]) -> Option<Vec<u8>> {
-    let mut text = String::new();
-    let mut at = 0;
-    while let Some(&byte) = line.get(at) {
-        let digits = match (byte, line.get(at + 1)) {
-            (b'\\', Some(b'u')) => 4,
-            (b'\\', Some(b'U')) => 8,
-            _ => {
-                text.push(char::from(byte));
-                at += 1;
-                continue;
-            }
-        };
-        let code = str::from_utf8(line.get(at + 2..at + 2 + digits)?).ok()?;
-        let code = u32::from_str_radix(code, 16).ok()?;
-        text.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
-        at += 2 + digits;
-    }
-    Some(text.into_bytes())
-}
-
-/// `STRING`: a Python literal in quotes; never longer than the line.
-fn quoted_line(line: &[u8]) -> Option<Vec<u8>> {
-    let line = line.trim_ascii();
-    let (&quote, rest) = line.split_first()?;
-    let (&end, inner) = rest.split_last()?;
-    if end != quote || !matches!(quote, b'\'' | b'"') {
-        return None;
-    }
-    let mut text = Vec::new();
-    let mut bytes = inner.iter().copied();
-    while let Some(byte) = bytes.next() {
-        if byte != b'\\' {
-            text.push(byte);
-            continue;
-        }
-        match bytes.next()? {
-            b'n' => text.push(b'\n'),
-            b'r' => text.push(b'\r'),
-            b't' => text.push(b'\t'),
-            b'x' => {
-                let digits = [bytes.next()?, bytes.next()?];
-                text.push(u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?);
-            }
-            byte @ (b'\\' | b'\'' | b'"') => text.push(byte),
-            byte => text.extend([b'\\', byte]),
-        }
-    }
-    Some(text)
+/// A place in a pool.
+fn small(number: usize) -> Done<u32> {
+    u32::try_from(number).ok().filter(|&n| n != NIL).ok_or(PickleError::TooLarge)
 }

@@ -127,7 +127,7 @@ impl Archive<'_> {
         // Python's names have the archive's name first: `archive/data.pkl`.
         let data = self.entries.iter().position(|entry| {
             let name = self.name(entry);
-            name.ends_with(b"/data.pkl") && name.iter().filter(|&&byte| byte == b'/').count() == 1
+            name.ends_with(b"/data.pkl") && memchr::memchr_iter(b'/', name).count() == 1
         });
         let Some(data) = data else {
             return Ok(Err("has no data.pkl: it was not written by torch.save".to_owned()));
@@ -169,7 +169,7 @@ impl Archive<'_> {
     fn place(&self, entry: &Entry, io: &mut Io) -> Result<Result<Range<u64>, String>, IoError> {
         let name = self.name(entry);
         let header = self.window.get(io, entry.header, zip::LOCAL_BYTES + name.len())?;
-        let Some(local) = entry.local_len(&header, name) else {
+        let Some(local) = zip::local_len(&header, name) else {
             return Ok(Err(format!("is damaged: {} does not begin in it", self.shown(entry))));
         };
         let start = entry.header + local;
@@ -327,7 +327,7 @@ pub(crate) fn number_in(bytes: &[u8]) -> Option<u64> {
         let name = |entry: &&Entry| directory[entry.name.clone()].ends_with(suffix.as_bytes());
         let entry = entries.iter().find(name).filter(|entry| entry.is_plain)?;
         let header = bytes.get(usize::try_from(entry.header).ok()?..)?;
-        let local = entry.local_len(header, &directory[entry.name.clone()])?;
+        let local = zip::local_len(header, &directory[entry.name.clone()])?;
         place(entry.header.checked_add(local)?, entry.stored)
     };
     let (value, _) = pickle::read_prefix(part("/data.pkl")?, &Limits::default()).ok()?;

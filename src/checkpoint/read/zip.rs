@@ -67,15 +67,15 @@ impl Entry {
         let stored = if self.is_large { number::<8>(rest, 4) } else { number::<4>(rest, 4) };
         number::<4>(rest, 0) == Some(u64::from(self.crc)) && stored == Some(self.stored)
     }
+}
 
-    /// How long the local header is, where these bytes are one for an entry of this name.
-    pub(super) fn local_len(&self, bytes: &[u8], name: &[u8]) -> Option<u64> {
-        let (name_len, extra_len) = (number::<2>(bytes, 26)?, number::<2>(bytes, 28)?);
-        let is_ours = bytes.starts_with(LOCAL)
-            && name_len == name.len() as u64
-            && bytes.get(LOCAL_BYTES..LOCAL_BYTES + name.len())? == name;
-        is_ours.then_some(LOCAL_BYTES as u64 + name_len + extra_len)
-    }
+/// How long the local header is, where these bytes are one for an entry of this name.
+pub(super) fn local_len(bytes: &[u8], name: &[u8]) -> Option<u64> {
+    let (name_len, extra_len) = (number::<2>(bytes, 26)?, number::<2>(bytes, 28)?);
+    let is_ours = bytes.starts_with(LOCAL)
+        && name_len == name.len() as u64
+        && bytes.get(LOCAL_BYTES..LOCAL_BYTES + name.len())? == name;
+    is_ours.then_some(LOCAL_BYTES as u64 + name_len + extra_len)
 }
 
 /// A little-endian number of `N` bytes.
