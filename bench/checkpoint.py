@@ -36,6 +36,13 @@ def copy(model, folder):
         shutil.copyfile(path, folder / path.name)
 
 
+def age(folder):
+    """Makes files an hour older: nvlaunch takes a second look at what was just written."""
+    for path in folder.iterdir():
+        time_ns = path.stat().st_mtime_ns - 3_600_000_000_000
+        os.utime(path, ns=(time_ns, time_ns))
+
+
 def whole(words):
     """A program from start to end: ms, and the most memory it had, in MB."""
     began = time.monotonic_ns()
@@ -63,6 +70,8 @@ def cases(config, progress):
             save(model, items)
             for number in range(2, folders + 1):
                 copy(model, top / f"step_{number}")
+            for folder in top.iterdir():
+                age(folder)
             results += measure(config, progress, top, folders, items)
             shutil.rmtree(top)
     return results
@@ -72,8 +81,9 @@ def measure(config, progress, top, folders, items):
     ours = str(contenders.NVLAUNCH)
     inspect = [ours, "checkpoint", "inspect", str(top)]
     seen = subprocess.run([*inspect, "--json"], capture_output=True, text=True)
-    chosen = json.loads(seen.stdout)["chosen"]
-    if f"step_{folders}" not in json.dumps(chosen):
+    document = json.loads(seen.stdout)
+    chosen = document["candidates"][document["chosen"]]["path"]
+    if Path(chosen).name != f"step_{folders}":
         raise BenchError(f"nvlaunch chose {chosen}, not step_{folders}")
     run = [ours, "--nproc=1", "--preflight=off", "--no-python", str(PROGRAMS), "once"]
     words = {
