@@ -12,6 +12,7 @@ from pathlib import Path
 import contenders
 from contenders import PROGRAMS, BenchError, Run, build_nvml, command
 
+import checkpoint
 import smoke
 import store
 import warm
@@ -316,6 +317,7 @@ CASES = {
     "store": store.cases,
     "warm": warm.cases,
     "smoke": smoke.cases,
+    "checkpoint": checkpoint.cases,
 }
 
 

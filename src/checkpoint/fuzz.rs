@@ -90,7 +90,7 @@ pub fn torch(data: &[u8]) {
     let _ = torch_file::number_in(data);
     if checked {
         let cut = &data[..data.len() - 1];
-        let cut = with_file(cut, |opened, io| torch_file::check_opened(opened, io));
+        let cut = with_file(cut, torch_file::check_opened);
         assert!(cut.expect("it can be read").is_err(), "its last byte is gone");
     }
 }

@@ -4,19 +4,12 @@
 //! - N2: judging stops at the first whole one, unless everything is asked for.
 //! - N3: where a newer candidate could not be judged ([`Verdict::Unknown`]), nothing is chosen: an
 //!   older one would throw work away that may be there.
-//! - N4: what was written within [`QUIET`] is trusted once two looks saw the same files, sizes and
-//!   times ([`Settling`]). That is for whoever looks while ranks still write; where no writer is
-//!   left, as between two attempts, one look is enough.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use super::io::{Entry, Io, IoError};
 use super::layout::{ADAPTERS, Adapter, Cx, Pointer};
 use super::{Flaw, Found, Judged, Layout, Verdict};
-
-/// What was not written for so long is not being written.
-pub const QUIET: Duration = Duration::from_secs(3);
 
 /// What is looked for.
 #[derive(Debug, Clone)]
@@ -162,28 +155,6 @@ pub fn judge(adapter: &dyn Adapter, found: &Found, cx: &Cx, io: &mut Io) -> Judg
 pub fn judge_again(found: &Found, cx: &Cx, io: &mut Io) -> Judged {
     let adapter = ADAPTERS.iter().find(|adapter| adapter.layout() == found.layout);
     judge(*adapter.expect("an adapter found it"), found, cx, io)
-}
-
-/// Waits until what was chosen has stopped changing (N4). Its owner scans again and again, and asks
-/// after each scan.
-#[derive(Debug, Default)]
-pub struct Settling {
-    last: Option<Candidate>,
-}
-
-impl Settling {
-    /// Whether the one that this scan chose can be trusted: nothing of it was written within
-    /// [`QUIET`] before `now`, or it is just as the scan before saw it.
-    pub fn see(&mut self, chosen: Option<&Candidate>, now: SystemTime) -> bool {
-        let is_same = chosen.is_some() && self.last.as_ref() == chosen;
-        self.last = chosen.cloned();
-        let Some(judged) = chosen.and_then(|candidate| candidate.judged.as_ref()) else {
-            return false;
-        };
-        // A clock that goes ahead of ours tells nothing of when it was.
-        let quiet = judged.modified.and_then(|modified| now.duration_since(modified).ok());
-        is_same || quiet.is_some_and(|quiet| quiet >= QUIET)
-    }
 }
 
 fn name_of(path: &Path) -> String {

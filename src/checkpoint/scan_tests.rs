@@ -1,10 +1,9 @@
-//! The rules N1 to N4: with an adapter whose verdicts are given, and in real folders.
+//! The rules N1 to N3: with an adapter whose verdicts are given, and in real folders.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Mutex;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::*;
 use crate::checkpoint::read::samples;
@@ -13,7 +12,7 @@ use crate::checkpoint::read::samples;
 #[derive(Default)]
 struct Told {
     verdicts: BTreeMap<u64, Verdict>,
-    asked: Mutex<RefCell<Vec<u64>>>,
+    asked: Mutex<Vec<u64>>,
 }
 
 impl Adapter for Told {
@@ -27,7 +26,7 @@ impl Adapter for Told {
 
     fn judge(&self, found: &Found, _: &Cx, _: &mut Io) -> Result<Judged, IoError> {
         let number = found.number.unwrap();
-        self.asked.lock().unwrap().borrow_mut().push(number);
+        self.asked.lock().unwrap().push(number);
         let verdict = match &self.verdicts[&number] {
             Verdict::Unknown(why) if why == "late" => return Err(IoError::Deadline),
             Verdict::Unknown(why) if why == "gone" => return Err(IoError::Missing),
@@ -85,7 +84,7 @@ fn the_newest_whole_one_is_chosen() {
         judge_all(&told, found, &request, &mut Io::until(None), &mut scan);
         let case = format!("{:?}", told.verdicts);
         assert_eq!(scan.chosen().and_then(|c| c.found.number), chosen, "{case}");
-        assert_eq!(told.asked.into_inner().unwrap().into_inner(), asked, "{case}");
+        assert_eq!(told.asked.into_inner().unwrap(), asked, "{case}");
         match (scan.undecided(), undecided) {
             (Some(why), Some(expected)) => assert!(why.ends_with(expected), "{case}: {why}"),
             (why, expected) => assert_eq!(why.as_deref(), expected, "{case}"),
@@ -198,29 +197,4 @@ fn folders_without_checkpoints() {
     // A folder that cannot be looked through in time is not an empty one.
     let late = super::scan(&request(dir.path(), false), &mut Io::until(Some(Instant::now())));
     assert_eq!(late.undecided().as_deref(), Some("could not be looked at in time"));
-}
-
-#[test]
-fn what_still_changes_is_not_trusted() {
-    let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-    let candidate = |bytes, modified| Candidate {
-        found: found(Some(1), 0),
-        judged: Some(Judged {
-            verdict: WHOLE,
-            step: None,
-            bytes,
-            files: 1,
-            modified: Some(at(modified)),
-        }),
-    };
-    let mut settling = Settling::default();
-    assert!(!settling.see(None, at(100)));
-    assert!(settling.see(Some(&candidate(1, 90)), at(100)), "it is old");
-    let mut settling = Settling::default();
-    assert!(!settling.see(Some(&candidate(1, 99)), at(100)), "it is new");
-    assert!(!settling.see(Some(&candidate(2, 100)), at(101)), "it has changed");
-    assert!(settling.see(Some(&candidate(2, 100)), at(102)), "it has not");
-    assert!(!settling.see(None, at(103)));
-    assert!(!settling.see(Some(&candidate(2, 900)), at(103)), "clocks differ");
-    assert!(settling.see(Some(&candidate(2, 900)), at(104)));
 }

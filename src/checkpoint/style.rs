@@ -46,7 +46,7 @@ fn fill_word(word: &str, path: &Path, step: Option<u64>) -> Option<OsString> {
     let mut filled = Vec::new();
     let mut rest = word;
     while let Some(at) = rest.find('{') {
-        filled.extend_from_slice(rest[..at].as_bytes());
+        filled.extend_from_slice(&rest.as_bytes()[..at]);
         rest = &rest[at..];
         let place = PLACES
             .iter()
@@ -61,7 +61,7 @@ fn fill_word(word: &str, path: &Path, step: Option<u64>) -> Option<OsString> {
             "path" => filled.extend_from_slice(path.as_os_str().as_bytes()),
             "name" => filled.extend_from_slice(path.file_name()?.as_bytes()),
             "dir" => {
-                let dir = path.parent().map(Path::as_os_str).unwrap_or(OsStr::new("/"));
+                let dir = path.parent().map_or(OsStr::new("/"), Path::as_os_str);
                 filled.extend_from_slice(dir.as_bytes());
             }
             _ => filled.extend_from_slice(step?.to_string().as_bytes()),

@@ -361,7 +361,7 @@ pub(super) mod tests {
             ),
             (
                 &|i| {
-                    i.scan.pointer.as_mut().unwrap().names = Some("/old/runs/global_step20".into())
+                    i.scan.pointer.as_mut().unwrap().names = Some("/old/runs/global_step20".into());
                 },
                 "latest names /old/runs/global_step20. Ranks would resume from global_step20 (step \
                  20): it is the newest that is whole; 1 newer one is not.",

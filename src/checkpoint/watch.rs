@@ -28,8 +28,10 @@ pub struct Watch {
 /// How far a watch is. Pure but for the clock it is told.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// What was there first.
-    first: Option<Option<Point>>,
+    /// Whether there was a first look.
+    has_begun: bool,
+    /// What it found.
+    first: Option<Point>,
     /// What was new at the last look.
     candidate: Option<Point>,
 }
@@ -58,8 +60,11 @@ impl Progress {
         now: SystemTime,
     ) -> Option<Point> {
         let since = |point: &Point| point.modified.is_some_and(|at| at > asked_at && at <= now);
-        let first = self.first.get_or_insert_with(|| newest.clone());
-        let is_new = |point: &Point| point.is_newer_than(first.as_ref()) || since(point);
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.first.clone_from(&newest);
+            return newest.filter(since);
+        }
+        let is_new = |point: &Point| point.is_newer_than(self.first.as_ref()) || since(point);
         newest.filter(is_new)
     }
 

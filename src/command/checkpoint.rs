@@ -177,11 +177,11 @@ mod tests {
 
     #[test]
     fn what_does_not_answer_is_left_behind() {
-        let (hold, held) = mpsc::channel::<()>();
+        let (end, never) = mpsc::channel::<()>();
         // As a file system that does not answer.
-        let stuck = within(Duration::from_millis(20), move || held.recv().is_ok());
+        let stuck = within(Duration::from_millis(20), move || never.recv().is_ok());
         assert_eq!(stuck.expect("a thread starts"), None);
-        drop(hold);
+        drop(end);
         let answers = within(Duration::from_secs(60), || 7).expect("a thread starts");
         assert_eq!(answers, Some(7));
         let error = InspectError::Silent { folder: "/ckpt".into(), after: Duration::from_secs(60) };

@@ -205,7 +205,7 @@ pub(super) fn launch(
         terminal.restore();
     }
     let run_dir = folder.path().filter(|_| folder.stays(&ended.outcome)).map(Path::to_owned);
-    let seen = Seen { spec: spec, plan: &plan, oom: &oom, preflight: preflight.as_ref(), env };
+    let seen = Seen { spec, plan: &plan, oom: &oom, preflight: preflight.as_ref(), env };
     let report = build_report(&seen, &ended, run_dir, losses);
     // With one rank on a terminal its last lines stand right above.
     let repeat = console.direct_terminal.is_none();

@@ -110,7 +110,8 @@ class Layer:
                     words = " ".join(str(error).split())[:300]
                     self.warn(
                         "torch_gcu cannot be imported (%s):\n"
-                        "  THE GCUS ARE NOT USED, tensors stay on the CPU and gloo carries them" % words
+                        "  THE GCUS ARE NOT USED, tensors stay on the CPU and gloo carries them"
+                        % words
                     )
         return self._device
 

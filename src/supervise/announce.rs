@@ -88,9 +88,10 @@ pub fn restart(past: &AttemptRecord) -> Option<String> {
         why if why == exit => String::new(),
         why => format!(": {why}"),
     };
-    let wait = match after.is_zero() {
-        true => String::new(),
-        false => format!(", in {}", seconds(after.as_secs_f64())),
+    let wait = if after.is_zero() {
+        String::new()
+    } else {
+        format!(", in {}", seconds(after.as_secs_f64()))
     };
     Some(format!("nvlaunch: {what}{seen}; {why}{wait}\n"))
 }

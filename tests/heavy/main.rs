@@ -9,6 +9,9 @@ mod compat;
 #[expect(dead_code, reason = "shared with the other tests, which use more of it")]
 #[path = "../it/harness.rs"]
 mod harness;
+#[path = "../it/kills/mod.rs"]
+mod kills;
+mod kills_real;
 mod warm;
 
 use std::io::Write as _;

@@ -1,7 +1,7 @@
 //! `nvlaunch checkpoint inspect` as a user meets it, on folders that torch wrote.
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
@@ -61,12 +61,25 @@ fn what_is_whole_and_what_would_be_used() {
     written(&runs.join("global_step10"), 5);
     let end = job.arg("runs").run();
     is_narrow(&end.stdout);
-    insta::assert_snapshot!(shown(&end), @"");
+    insta::assert_snapshot!(shown(&end), @"
+    checkpoints of deepspeed in runs, newest first
+
+        name           step     size  age  verdict
+        global_step20    20  198 KiB  3 h  broken
+            zero_pp_rank_1_mp_rank_00_optim_states.pt has no end record: it was cut
+              off
+      > global_step10    10  264 KiB  5 h  whole
+
+    latest names global_step20, which is not whole.
+    Ranks would resume from global_step10 (step 10): it is the newest that is whole;
+    1 newer one is not.
+    [0]
+    ");
 
     // The same for programs.
     let json = |dir: &Path, words: &[&str]| {
         let job = Job::new().args(["checkpoint", "inspect", "--json"]).args(words);
-        let end = job.with(|command| drop(command.current_dir(dir))).run();
+        let end = job.with(|command| _ = command.current_dir(dir)).run();
         (end.code, serde_json::from_str::<Value>(&end.stdout).expect("it is JSON"))
     };
     let (code, value) = json(&dir, &["runs"]);
@@ -188,12 +201,15 @@ fn thousands_of_files_and_terabytes_are_looked_at_and_not_read() {
     let job = Job::of("sh");
     let dir = job.dir.path().to_owned();
     make(&dir);
-    let whole = fs::read(dir.join("files/step_20.pt")).unwrap();
     let many = dir.join("many");
     fs::create_dir(&many).unwrap();
-    for step in 1..=10_000 {
-        let bytes = if step > 9_990 { &whole[..100] } else { &whole[..] };
-        fs::write(many.join(format!("step_{step}.pt")), bytes).unwrap();
+    let whole = dir.join("files/step_20.pt");
+    for step in 1..=9_990 {
+        fs::hard_link(&whole, many.join(format!("step_{step}.pt"))).unwrap();
+    }
+    let bytes = fs::read(&whole).unwrap();
+    for step in 9_991..=10_000 {
+        fs::write(many.join(format!("step_{step}.pt")), &bytes[..100]).unwrap();
     }
     // It has no end record, and nobody reads on to see.
     let huge = File::create(many.join("step_10001.pt")).unwrap();
@@ -206,8 +222,8 @@ fn thousands_of_files_and_terabytes_are_looked_at_and_not_read() {
         Job::new().args(["checkpoint", "inspect"]).arg(&many).run_within(Duration::from_secs(120));
     println!("10,001 files in {:?}", began.elapsed());
     assert_eq!(end.code, Some(0), "{}", end.stderr);
-    let ends = "Ranks would resume from step_9990.pt (step 9,990): it is the newest that is whole; 11\n\
-                newer ones are not.\n";
+    let ends = "Ranks would resume from step_9990.pt (step 9,990): it is the newest that is\n\
+                whole; 11 newer ones are not.\n";
     assert!(end.stdout.ends_with(ends), "{}", &end.stdout[end.stdout.len() - 300..]);
     assert_eq!(end.stdout.lines().filter(|line| line.ends_with("  whole")).count(), 9_990);
     // A reader that leaves early is no error.

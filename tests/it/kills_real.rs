@@ -1,4 +1,4 @@
-//! Trainings with PyTorch's own checkpoints, files of `torch.save`, and the Hugging Face Trainer,
+//! Trainings with `PyTorch`'s own checkpoints, files of `torch.save`, and the Hugging Face Trainer,
 //! killed again and again.
 
 use crate::kills::Training;

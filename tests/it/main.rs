@@ -7,6 +7,7 @@ mod bad_input;
 mod behaviours;
 mod cgroup;
 mod checkpoints;
+mod classes;
 mod compat;
 mod doubles;
 mod first_failure;

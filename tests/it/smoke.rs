@@ -1,4 +1,4 @@
-//! `nvlaunch smoke` with real PyTorch: what it proves, and the cause it names where it cannot.
+//! `nvlaunch smoke` with real `PyTorch`: what it proves, and the cause it names where it cannot.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::harness::{End, Job, Running, SOON, is_alive, nvlaunch, small_env, venv, wait_until};
 
-/// A busy machine imports PyTorch in eight processes at once.
+/// A busy machine imports `PyTorch` in eight processes at once.
 const BOUND: Duration = Duration::from_secs(180);
 /// A limit that a rank that hangs comes to, and one that does not never does.
 const LIMIT: &str = "25s";
@@ -125,7 +125,7 @@ failed = [case.get('name') for case in cases if case.find('failure') is not None
 print(len(cases), *failed)
 ";
 
-/// What a JUnit file says: how many cases, and which failed.
+/// What a `JUnit` file says: how many cases, and which failed.
 fn junit(path: &Path) -> String {
     let mut python = std::process::Command::new(venv("python"));
     let end = python.args(["-c", CHECK_JUNIT]).arg(path).output().expect("Python runs");

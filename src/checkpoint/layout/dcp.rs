@@ -177,10 +177,11 @@ fn judge_index(
     contents.roots.extend(index.roots);
     contents.roots.sort_unstable();
     contents.roots.dedup();
-    if contents.step.is_none() && dcp.flaws.len() == before {
-        if let Some((file, piece)) = &index.step {
-            contents.step = step(&folder.join(file), *piece, io);
-        }
+    if contents.step.is_none()
+        && dcp.flaws.len() == before
+        && let Some((file, piece)) = &index.step
+    {
+        contents.step = step(&folder.join(file), *piece, io);
     }
     Ok(())
 }

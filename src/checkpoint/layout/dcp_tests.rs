@@ -1,4 +1,4 @@
-//! A folder that PyTorch wrote, whole and damaged in every way that can be told.
+//! A folder that `PyTorch` wrote, whole and damaged in every way that can be told.
 
 use std::fs::{self, File};
 use std::path::PathBuf;

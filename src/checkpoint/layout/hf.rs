@@ -108,7 +108,7 @@ fn judge_weights(parts: &mut Parts, folder: &Path, io: &mut Io) -> Result<bool, 
         parts.dcp(&name, io)?;
         is_there = true;
     }
-    for name in parts.files(|name| is_fsdp_file(name)) {
+    for name in parts.files(is_fsdp_file) {
         parts.torch(&name, io)?;
         is_there = true;
     }

@@ -1,7 +1,7 @@
 //! A pickle as data: protocols 0 to 5, nothing is imported and nothing is called.
 //!
 //! Python's unpickler is a machine whose instructions call whatever a file names. This one has the
-//! same stack, marks and memo, and gives an inert value where Python would call. Sources: CPython's
+//! same stack, marks and memo, and gives an inert value where Python would call. Sources: `CPython`'s
 //! `Lib/pickletools.py` and `Modules/_pickle.c`.
 //!
 //! - K1: what is not understood ends the reading; nothing is guessed.

@@ -463,7 +463,7 @@ impl<'a> Machine<'a> {
             _ => return self.damaged(),
         };
         let count = self.stack.len() - from;
-        if count % 2 != 0 {
+        if !count.is_multiple_of(2) {
             return self.damaged();
         }
         self.charge(count)?;

@@ -1,4 +1,4 @@
-//! Small files that PyTorch and Python wrote (`tests/checkpoints/make.py`), for tests.
+//! Small files that `PyTorch` and Python wrote (`tests/checkpoints/make.py`), for tests.
 
 macro_rules! sample {
     ($name:literal) => {

@@ -32,7 +32,7 @@ pub struct TorchFile {
     pub modified: Option<SystemTime>,
     /// Where its `data.pkl` is. `None` in the old form.
     pub data: Option<Range<u64>>,
-    /// Whether it has the form from before PyTorch 1.6.
+    /// Whether it has the form from before `PyTorch` 1.6.
     pub is_legacy: bool,
 }
 

@@ -106,7 +106,7 @@ fn sparse(path: &Path, stored: u64) -> u64 {
         let is_large = len >= u64::from(u32::MAX);
         let short = u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes();
         let wide = [len.to_le_bytes(), len.to_le_bytes(), at.to_le_bytes()].concat();
-        let (flags, name_len) = (0x0808_u16.to_le_bytes(), 10_u16.min(name.len() as u16));
+        let (flags, name_len) = (0x0808_u16.to_le_bytes(), u16::try_from(name.len()).unwrap());
         let local =
             [b"PK\x03\x04\0\0", &flags[..], &[0; 18], &name_len.to_le_bytes(), &[0, 0]].concat();
         file.write_all_at(&local, at).unwrap();

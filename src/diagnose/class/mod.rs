@@ -310,14 +310,11 @@ fn from_exception(evidence: &Evidence<'_>, said: &Said) -> Option<Classified> {
         }
         // A broken device is said by the driver, whatever the script fails of.
         rules::Is::Unknown | rules::Is::Passing => {
-            match rules::device(&said.stderr, &said.stdout) {
-                Some(words) => {
-                    Classified { class: Class::Device, why: shown(&words), fingerprint: None }
-                }
-                None => {
-                    let fingerprint = fingerprint().filter(|_| matches!(is, rules::Is::Unknown));
-                    Classified { class: Class::Unknown, why: shown(&thrown.words()), fingerprint }
-                }
+            if let Some(words) = rules::device(&said.stderr, &said.stdout) {
+                Classified { class: Class::Device, why: shown(&words), fingerprint: None }
+            } else {
+                let fingerprint = fingerprint().filter(|_| matches!(is, rules::Is::Unknown));
+                Classified { class: Class::Unknown, why: shown(&thrown.words()), fingerprint }
             }
         }
     })

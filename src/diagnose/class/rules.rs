@@ -38,8 +38,8 @@ const fn rule(kinds: &'static [&'static str], texts: &'static [&'static str], is
 
 const ANY: &[&str] = &[];
 
-/// The types in which PyTorch reports what happens between ranks (`torch/csrc/Exceptions.h`); a
-/// plain `RuntimeError` comes from gloo, and from PyTorch before 2.0.
+/// The types in which `PyTorch` reports what happens between ranks (`torch/csrc/Exceptions.h`); a
+/// plain `RuntimeError` comes from gloo, and from `PyTorch` before 2.0.
 const BETWEEN_RANKS: &[&str] =
     &["DistBackendError", "DistNetworkError", "DistStoreError", "DistError", "RuntimeError"];
 

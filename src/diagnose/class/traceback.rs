@@ -1,7 +1,7 @@
 //! Finds the exception that ended a Python program in its last lines.
 //!
-//! Knows the forms of CPython 3.6 to 3.14: chains, exception groups (PEP 654), colours (3.13), the
-//! report of `faulthandler`, and what PyTorch makes of them: `[rank0]:` before each line, and the
+//! Knows the forms of `CPython` 3.6 to 3.14: chains, exception groups (PEP 654), colours (3.13), the
+//! report of `faulthandler`, and what `PyTorch` makes of them: `[rank0]:` before each line, and the
 //! traceback of a worker within the message of its parent. The beginning may be cut off.
 
 use std::borrow::Cow;
@@ -120,7 +120,7 @@ pub(super) fn clean<'a>(lines: impl Iterator<Item = Cow<'a, str>>) -> Vec<String
     clean.collect()
 }
 
-/// `[rank0]: ` that PyTorch puts before each line of a traceback.
+/// `[rank0]: ` that `PyTorch` puts before each line of a traceback.
 fn without_rank(line: &str) -> &str {
     let rest = line.strip_prefix("[rank").and_then(|rest| rest.split_once("]:"));
     match rest {
@@ -140,10 +140,10 @@ pub(super) fn last(lines: &[String]) -> Option<Chain> {
         if let Some(block) = block(lines, at) {
             let marks = lines[..at].iter().rev().find(|line| !line.is_empty());
             if !marks.is_some_and(|line| is_mark(line)) {
-                let link = link_above(&lines[..at]);
-                let linked = chain.take().filter(|_| link.is_some());
+                let chained = link_above(&lines[..at]);
+                let linked = chain.take().filter(|_| chained.is_some());
                 let mut thrown = linked.map(|chain| chain.thrown).unwrap_or_default();
-                let is_from = link == Some(FROM);
+                let is_from = chained == Some(FROM);
                 thrown.push(Thrown { is_from, ..block.thrown });
                 chain = Some(Chain { thrown, leaves: block.leaves, lines_after: 0 });
             }

@@ -254,21 +254,18 @@ impl Runtime<'_> {
         let end = Instant::now() + LAST_LOOK;
         while self.checkpoints.last_look {
             let worker = self.checkpoints.worker.as_mut()?;
-            match worker.answer() {
-                Some(Answer::Last(point)) => {
-                    self.checkpoints.saved = point;
-                    self.checkpoints.last_look = false;
-                }
-                _ => {
-                    let left = end.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        break;
-                    }
-                    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-                    let mut fds = [PollFd::new(worker.bell(), PollFlags::POLLIN)];
-                    let _ = poll(&mut fds, timeout);
-                }
+            if let Some(Answer::Last(point)) = worker.answer() {
+                self.checkpoints.saved = point;
+                self.checkpoints.last_look = false;
+                break;
             }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+            let mut fds = [PollFd::new(worker.bell(), PollFlags::POLLIN)];
+            let _ = poll(&mut fds, timeout);
         }
         self.checkpoints.saved.clone()
     }

@@ -179,9 +179,10 @@ impl Ground {
         let mut line = String::new();
         for (what, text) in [("torn", ""), ("stale", &older), ("moved", &moved)] {
             fs::remove_file(&path).unwrap();
-            match is_link && !text.is_empty() {
-                true => symlink(text, &path).unwrap(),
-                false => fs::write(&path, text).unwrap(),
+            if is_link && !text.is_empty() {
+                symlink(text, &path).unwrap()
+            } else {
+                fs::write(&path, text).unwrap()
             }
             write!(line, " {what} {},", newer(self.chosen())).unwrap();
         }

@@ -1,3 +1,4 @@
 //! Checkpoints: what is chosen from real ones.
 
 mod matrix;
+mod readers;

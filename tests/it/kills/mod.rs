@@ -142,8 +142,8 @@ fn names(folder: &Path, depth: u32) -> BTreeSet<PathBuf> {
 /// The last number in the name of a checkpoint; 0 for none.
 fn number(path: &str) -> u64 {
     let name = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
-    let numbers = name.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
-    numbers.last().map_or(0, |number| number.parse().expect("digits"))
+    let mut numbers = name.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
+    numbers.next_back().map_or(0, |number| number.parse().expect("digits"))
 }
 
 /// Moments by a seed.

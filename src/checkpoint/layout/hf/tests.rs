@@ -70,7 +70,7 @@ fn what_is_wrong_is_said() {
                     at.join("model.safetensors"),
                     at.join("model-00001-of-00002.safetensors"),
                 )
-                .unwrap()
+                .unwrap();
             },
             "model.safetensors.index.json is missing, and the weights are in shards",
         ),
@@ -90,7 +90,7 @@ fn what_is_wrong_is_said() {
         (
             |at| {
                 fs::rename(at.join("model.safetensors"), at.join("adapter_model.safetensors"))
-                    .unwrap()
+                    .unwrap();
             },
             "whole",
         ),

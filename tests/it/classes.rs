@@ -1,0 +1,104 @@
+//! What kind of failure it was, from the last words of this machine's Python.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use nvlaunch::diagnose::class::{Class, Evidence, classify};
+use nvlaunch::diagnose::exit::Exit;
+
+use crate::harness::{Job, venv};
+
+/// A script, the words behind it, the class, and a part of the fingerprint.
+const SCRIPTS: &[(&str, &[&str], Class, &str)] = &[
+    ("def f(:\n    pass\n", &[], Class::Syntax, "t.py:1"),
+    ("def f():\nx = 1\n", &[], Class::Syntax, "t.py:2"),
+    ("def main():\n    import no_such_thing\nmain()\n", &[], Class::Import, "t.py:2 main"),
+    ("from json import no_such_name\n", &[], Class::Import, "t.py:1"),
+    ("open('/data/none')\n", &[], Class::MissingFile, "t.py:1"),
+    ("raise PermissionError(13, 'Permission denied', '/ckpt')\n", &[], Class::Permission, "t.py:1"),
+    (
+        "import argparse\nparser = argparse.ArgumentParser()\nparser.parse_args()\n",
+        &["--lrr", "3"],
+        Class::Arguments,
+        "",
+    ),
+    ("def step():\n    assert 1 == 2, 'no'\nstep()\n", &[], Class::Assertion, "t.py:2 step"),
+    ("def step(i):\n    return {}[i]\nstep(3)\n", &[], Class::Unknown, "KeyError at"),
+    (
+        "try:\n    import no_such_thing\nexcept ImportError as error:\n    raise RuntimeError('x') \
+         from error\n",
+        &[],
+        Class::Import,
+        "RuntimeError at",
+    ),
+    (
+        "try:\n    {}[1]\nexcept KeyError:\n    raise ValueError('x')\n",
+        &[],
+        Class::Unknown,
+        "ValueError at",
+    ),
+    ("import sys\nsys.exit('it cannot go on')\n", &[], Class::Unknown, ""),
+];
+
+#[test]
+fn this_python_is_understood() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("t.py");
+    for (text, words, class, part) in SCRIPTS {
+        fs::write(&script, text).unwrap();
+        // From 3.13 on a traceback has colours where they are asked for.
+        for colour in [None, Some(("FORCE_COLOR", "1"))] {
+            let found = of_run(Path::new("t.py"), dir.path(), words, colour);
+            assert_eq!(found.class, *class, "{text}: {found:?}");
+            let fingerprint = found.fingerprint.unwrap_or_default();
+            assert!(fingerprint.contains(part), "{text}: {fingerprint}");
+            assert_eq!(fingerprint.is_empty(), part.is_empty(), "{text}: {fingerprint}");
+        }
+    }
+    let gone = of_run(Path::new("gone.py"), dir.path(), &[], None);
+    assert_eq!(gone.class, Class::MissingFile, "{gone:?}");
+    let module = of_run(Path::new("-m"), dir.path(), &["no_such_module"], None);
+    assert_eq!(module.class, Class::Import, "{module:?}");
+}
+
+fn of_run(
+    script: &Path,
+    dir: &Path,
+    words: &[&str],
+    env: Option<(&str, &str)>,
+) -> nvlaunch::diagnose::class::Classified {
+    let mut command = Command::new(venv("python"));
+    command.arg(script).args(words).current_dir(dir).env_remove("NO_COLOR").envs(env);
+    let out = command.output().unwrap();
+    let lines: Vec<Vec<u8>> = out.stderr.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    classify(&Evidence {
+        exit: Exit::Code(out.status.code().expect("it ended by itself")),
+        error: None,
+        stdout: &[],
+        stderr: &lines,
+        oom: None,
+        missing: false,
+        steps_done: Some(false),
+        final_codes: &[],
+    })
+}
+
+/// torchrun starts such a job 21 times.
+#[test]
+fn a_missing_module_ends_a_job_with_restarts_at_once() {
+    let script = "
+with open('attempts', 'a') as file:
+    file.write('x')
+import no_such_thing
+";
+    let attempts = |end: &crate::harness::End| fs::read_to_string(end.dir.path().join("attempts"));
+    let end = Job::new().args(["--max-restarts", "20"]).script(script).run();
+    assert_eq!((end.code, attempts(&end).unwrap().len()), (Some(1), 1), "{}", end.stderr);
+    assert!(end.stderr.contains("a restart cannot help"), "{}", end.stderr);
+    // A profile says otherwise.
+    let profile = "version: 1\nrestart: {policy: {import: retry}}\n";
+    let job = Job::new().file("p.yaml", profile).args(["--profile", "p.yaml"]);
+    let end = job.args(["--max-restarts", "2"]).script(script).run();
+    assert_eq!((end.code, attempts(&end).unwrap().len()), (Some(1), 3), "{}", end.stderr);
+}
