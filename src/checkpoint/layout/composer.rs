@@ -164,6 +164,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::checkpoint::Flaw;
 
     #[test]
     fn names_are_read_as_they_are_written() {
@@ -232,5 +233,28 @@ mod tests {
         let pointer = Composer.pointer(dir.path(), &entries, &mut io).unwrap();
         assert_eq!(pointer.names.as_deref(), Some("ep0-ba10-rank0.pt"));
         assert_eq!(pointer.file, "latest-rank0.pt");
+    }
+
+    #[test]
+    fn the_files_of_all_ranks_that_save_are_judged() {
+        use crate::checkpoint::Verdict;
+        use crate::checkpoint::layout::fixtures::{Item, torch};
+
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["ba1-rank0.pt", "ba1-rank1.pt", "ba2-rank0.pt"] {
+            torch(&dir.path().join(name), &Item::Nothing);
+        }
+        let verdict = |name: &str| {
+            let path = dir.path().join(name);
+            let layout = Layout::Composer;
+            let found = Found { layout, path, number: None, step: None, modified: None };
+            let judged = Composer.judge(&found, &Cx::default(), &mut Io::until(None)).unwrap();
+            (judged.verdict, judged.files)
+        };
+        assert_eq!(verdict("ba1-rank0.pt"), (Verdict::Whole, 2));
+        let flaw = Flaw::new("ba2-rank1.pt", "is missing: ba1 has files of 2 ranks");
+        assert_eq!(verdict("ba2-rank0.pt"), (Verdict::Broken(vec![flaw]), 1));
+        fs::write(dir.path().join("ba1-rank1.pt"), "").unwrap();
+        assert!(matches!(verdict("ba1-rank0.pt"), (Verdict::Broken(_), 1)));
     }
 }

@@ -120,7 +120,6 @@ fn unfinished(path: &Path, io: &mut Io) -> Result<Option<String>, IoError> {
 fn marker(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = name.strip_suffix(".ckpt").unwrap_or(&name);
-    let stem = stem.strip_suffix("-EMA").unwrap_or(stem);
     path.with_file_name(format!("{stem}{UNFINISHED}"))
 }
 
@@ -214,6 +213,7 @@ mod tests {
         assert_eq!(found_in(&[&file, &average]), [(file.clone(), Some(10))]);
         let below = format!("checkpoints/{FIRST}");
         assert_eq!(found_in(&[&below, "run_0"]), [(below.clone(), Some(10))]);
+        assert_eq!(found_in(&[&below, LAST]), [(LAST.to_owned(), Some(20))], "those above count");
     }
 
     #[test]
@@ -222,6 +222,8 @@ mod tests {
         assert_eq!(found_in(&[name]), []);
         let marker = format!("epoch=0-step=10{UNFINISHED}");
         assert_eq!(found_in(&[name, &marker]), [(name.to_owned(), Some(10))]);
+        let folder = "epoch=0-step=10";
+        assert_eq!(found_in(&[folder, &marker]), [(folder.to_owned(), Some(10))]);
     }
 
     #[test]

@@ -99,3 +99,32 @@ impl Tally {
         Dcp { flaws: self.flaws, bytes: self.bytes, files: self.files, modified: self.modified }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn it_adds_up_and_tells_the_first_flaws() {
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let mut tally = Tally::default();
+        for (size, time) in [(1, at(2)), (2, at(3)), (4, at(1)), (8, None)] {
+            tally.add(size, time);
+        }
+        let mut inner = Tally::default();
+        inner.add(16, at(4));
+        inner.flaw("b", "is gone");
+        tally.folder(Some("a"), inner.into_folder());
+        assert_eq!((tally.bytes, tally.files, tally.modified), (31, 5, at(4)));
+        for _ in 0..MAX_FLAWS {
+            tally.flaw("c", "is gone");
+        }
+        assert_eq!(
+            (tally.flaws.len(), tally.flaws[0].to_string()),
+            (MAX_FLAWS, "a/b is gone".into())
+        );
+        assert_eq!(Tally::default().judged(Some(1)).verdict, Verdict::Whole);
+    }
+}

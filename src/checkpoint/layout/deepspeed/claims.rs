@@ -18,7 +18,7 @@ pub struct Claims {
     pub partitions: Option<u32>,
     /// Whether the optimizer is in parts beside the model's files.
     pub is_partitioned: bool,
-    /// Whether there is an optimizer at all, here or in parts; `None` where it is not said.
+    /// Whether an optimizer is in it; `None` where it is not said.
     pub has_optimizer: Option<bool>,
     /// Experts of each layer that has any.
     pub experts: Vec<u32>,
@@ -28,14 +28,13 @@ impl Claims {
     /// Those of a model file; what is not there, or of another kind, is not claimed.
     pub fn of(value: &Value) -> Self {
         let is_there = |key: &str| value.get(key).map(|value| !value.is_none());
-        let is_partitioned = is_there("param_shapes").unwrap_or(false);
         Self {
             steps: number(value, "global_steps"),
             dp: number(value, "dp_world_size"),
             mp: number(value, "mp_world_size"),
             partitions: None,
-            is_partitioned,
-            has_optimizer: is_there("optimizer").map(|is_there| is_there || is_partitioned),
+            is_partitioned: is_there("param_shapes").unwrap_or(false),
+            has_optimizer: is_there("optimizer"),
             experts: value.get("num_experts").as_ref().map(list).unwrap_or_default(),
         }
     }

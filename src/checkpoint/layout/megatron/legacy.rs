@@ -296,4 +296,33 @@ mod tests {
             ["mp_rank_00/distrib_optim.pt is missing", "mp_rank_01/model_optim_rng.pt is missing"]
         );
     }
+
+    #[test]
+    fn a_rank_that_is_left_from_an_earlier_save_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["mp_rank_00", "mp_rank_01"].map(|rank| format!("{rank}/{MODEL}"));
+        let parts = ["mp_rank_00", "mp_rank_01"].map(|rank| format!("{rank}/{OPTIMIZER}"));
+        for name in parts.iter().chain(&names) {
+            torch(&dir.path().join(name), &args(2, 1, true, false));
+        }
+        let made = std::fs::metadata(dir.path().join(&names[1])).unwrap().modified().unwrap();
+        let change = |name: &str, seconds| {
+            let file = std::fs::File::open(dir.path().join(name)).unwrap();
+            file.set_modified(made + std::time::Duration::from_secs(seconds)).unwrap();
+            let mut tally = Tally::default();
+            judge(dir.path(), &[], &mut tally, &mut Io::until(None)).unwrap();
+            tally.flaws.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let none = Vec::<String>::new();
+        let expected = "mp_rank_00/model_optim_rng.pt is older than mp_rank_00/distrib_optim.pt: a \
+                        save did not end";
+        assert_eq!(change(&parts[0], 5), [expected]);
+        assert_eq!(change(&parts[0], 3600), [expected]);
+        assert_eq!(change(&names[0], 3600).len(), 1, "the other rank");
+        assert_eq!(change(&parts[1], 3600).len(), 1);
+        assert_eq!(change(&names[1], 3600), none);
+        // ranks do not wait for each other
+        change(&names[1], 3605);
+        assert_eq!(change(&parts[1], 3602), none);
+    }
 }

@@ -100,3 +100,59 @@ pub fn is_there(path: &Path, io: &mut Io) -> Result<bool, IoError> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::checkpoint::layout::fixtures::{Item, torch};
+
+    /// What is wrong with a folder of these files, beside that it has no index; and whether it can
+    /// be judged.
+    fn seen(files: &[(&str, &str)]) -> (Vec<String>, bool) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            if name.ends_with(".pt") {
+                torch(&path, &Item::Nothing);
+            } else {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+        }
+        fs::create_dir_all(dir.path().join("now")).unwrap();
+        let neighbours = [dir.path().join("before")];
+        let mut tally = Tally::default();
+        let mut io = Io::until(None);
+        let unknown =
+            judge(&dir.path().join("now"), Some("in"), &neighbours, &mut tally, &mut io).unwrap();
+        let flaws = tally.flaws.iter().map(ToString::to_string);
+        (flaws.filter(|flaw| !flaw.starts_with("in/.metadata ")).collect(), unknown.is_none())
+    }
+
+    #[test]
+    fn the_marker_is_missed_where_this_format_is_written() {
+        let config = r#"{"sharded_backend": "torch_dist"}"#;
+        let missing = vec!["in/metadata.json is missing: the save did not end".to_owned()];
+        assert_eq!(seen(&[]), (Vec::new(), true), "torch_dcp has none");
+        assert_eq!(seen(&[("before/metadata.json", config)]), (missing.clone(), true));
+        assert_eq!(seen(&[("now/common.pt", "")]), (missing, true));
+        assert_eq!(seen(&[("now/metadata.json", config)]), (Vec::new(), true));
+    }
+
+    #[test]
+    fn the_marker_says_what_else_there_must_be() {
+        let old = r#"{"sharded_backend": "torch_dist", "common_backend": "torch"}"#;
+        let missing = vec!["in/common.pt is missing".to_owned()];
+        assert_eq!(seen(&[("now/metadata.json", old)]), (missing, true));
+        let whole = [("now/metadata.json", old), ("now/common.pt", "")];
+        assert_eq!(seen(&whole), (Vec::new(), true));
+        let nothing = vec!["in/metadata.json names no sharded_backend".to_owned()];
+        assert_eq!(seen(&[("now/metadata.json", "{}")]), (nothing, true));
+        let torn = seen(&[("now/metadata.json", r#"{"sharded_back"#)]);
+        assert_eq!(torn.0.len(), 1, "{torn:?}");
+        let (_, is_judged) = seen(&[("now/metadata.json", r#"{"sharded_backend": "zarr"}"#)]);
+        assert!(!is_judged);
+    }
+}

@@ -266,4 +266,36 @@ mod tests {
             assert_eq!(named(text), None, "{text:?}");
         }
     }
+
+    #[test]
+    fn some_save_ended_where_there_is_a_tracker_or_an_older_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("iter_0000020");
+        let ended = |other: &str| {
+            let others = [dir.path().join(other)];
+            some_save_ended(&path, &others, &mut Io::until(None)).unwrap()
+        };
+        for name in ["iter_0000010", "iter_0000030"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join(".metadata"), "").unwrap();
+        }
+        assert!(ended("iter_0000010"));
+        assert!(!ended("iter_0000030"), "a later one proves nothing of this one");
+        assert!(!ended("iter_0000011"), "it has nothing in it");
+        fs::write(dir.path().join(TRACKER), "").unwrap();
+        assert!(ended("iter_0000011"));
+    }
+
+    #[test]
+    fn converted_weights_are_no_resume_point() {
+        let found = |step| Found {
+            layout: Layout::Megatron,
+            path: PathBuf::from("x"),
+            number: Some(0),
+            step,
+            modified: None,
+        };
+        assert!(matches!(finished(&found(None), Tally::default()).verdict, Verdict::Export(_)));
+        assert_eq!(finished(&found(Some(1)), Tally::default()).verdict, Verdict::Whole);
+    }
 }
