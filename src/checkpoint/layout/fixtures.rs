@@ -38,7 +38,9 @@ fn put(item: &Item, to: &mut Vec<u8>) {
         Item::Truth(truth) => to.push(if *truth { 0x88 } else { 0x89 }),
         Item::List(items) => {
             to.extend(b"](");
-            items.iter().for_each(|item| put(item, to));
+            for item in items {
+                put(item, to);
+            }
             to.push(b'e');
         }
         Item::Dict(items) => {

@@ -178,7 +178,7 @@ mod tests {
         for name in names {
             let path = dir.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            if name.ends_with(".ckpt") || name.ends_with(UNFINISHED) {
+            if name.strip_suffix(".ckpt").is_some() || name.ends_with(UNFINISHED) {
                 fs::write(path, "").unwrap();
             } else {
                 fs::create_dir_all(path).unwrap();

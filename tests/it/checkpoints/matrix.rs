@@ -155,9 +155,13 @@ impl Ground {
             })
             .collect();
         let marker = self.case.marker.as_ref().map(|marker| self.folder.join(marker));
-        marker.iter().for_each(|marker| fs::write(marker, "").unwrap());
+        if let Some(marker) = &marker {
+            fs::write(marker, "").unwrap();
+        }
         let chosen = self.chosen();
-        marker.iter().for_each(|marker| fs::remove_file(marker).unwrap());
+        if let Some(marker) = &marker {
+            fs::remove_file(marker).unwrap();
+        }
         for (path, before, modified) in restore {
             write(&path, &before, modified);
         }
@@ -180,9 +184,9 @@ impl Ground {
         for (what, text) in [("torn", ""), ("stale", &older), ("moved", &moved)] {
             fs::remove_file(&path).unwrap();
             if is_link && !text.is_empty() {
-                symlink(text, &path).unwrap()
+                symlink(text, &path).unwrap();
             } else {
-                fs::write(&path, text).unwrap()
+                fs::write(&path, text).unwrap();
             }
             write!(line, " {what} {},", newer(self.chosen())).unwrap();
         }
