@@ -1,7 +1,7 @@
 """`nvlaunch smoke` beside ranks that are started by hand and torchrun, all with the same program.
 
-From start to end, in ms. The program is the one that nvlaunch carries; its tensors are small, so that
-the time is that of starting, importing and meeting, which every contender spends.
+From start to end, in ms. The program is the one that nvlaunch carries; its tensors are small, so
+that the time is that of starting, importing and meeting, which every contender spends.
 """
 
 import subprocess
@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import contenders
-import warm
 from contenders import Run
+
+import warm
 
 SIZES = "4,64k,4m"
 BY_HAND = """

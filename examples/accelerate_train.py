@@ -1,12 +1,12 @@
-"""Train a small model with Accelerate, on made-up data.
+r"""Train a small model with Accelerate, on made-up data.
 
-    nvlaunch --nproc 2 --checkpoint-dir project --checkpoint-layout accelerate --quarantine \\
+    nvlaunch --nproc 2 --checkpoint-dir project --checkpoint-layout accelerate --quarantine \
         examples/accelerate_train.py --project_dir project
 
-`load_state()` without a path takes the highest `checkpoint_N`, whole or not, and `save_state()` refuses
-to write over one that is there: `--quarantine` puts a broken one aside. nvlaunch names the newest that
-is whole in `NVLAUNCH_RESUME_FROM`. After any number of restarts the last line is the same, to the last
-digit.
+`load_state()` without a path takes the highest `checkpoint_N`, whole or not, and `save_state()`
+refuses to write over one that is there: `--quarantine` puts a broken one aside. nvlaunch names the
+newest that is whole in `NVLAUNCH_RESUME_FROM`. After any number of restarts the last line is the
+same, to the last digit.
 """
 
 from __future__ import annotations

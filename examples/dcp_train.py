@@ -1,12 +1,12 @@
-"""Train a small sharded model and keep it with PyTorch's distributed checkpoints (DCP).
+r"""Train a small sharded model and keep it with PyTorch's distributed checkpoints (DCP).
 
-    nvlaunch --nproc 2 --checkpoint-dir checkpoints --checkpoint-layout dcp \\
+    nvlaunch --nproc 2 --checkpoint-dir checkpoints --checkpoint-layout dcp \
         examples/dcp_train.py --checkpoint-dir checkpoints
 
 Every rank writes its own shards into `step-N/`; PyTorch writes `.metadata` last. nvlaunch looks for
-the newest folder that is whole and names it in `NVLAUNCH_RESUME_FROM`, the same for every rank; where
-there is none, nothing is set and the training starts from nothing. After any number of restarts the
-last line is the same, to the last digit.
+the newest folder that is whole and names it in `NVLAUNCH_RESUME_FROM`, the same for every rank;
+where there is none, nothing is set and the training starts from nothing. After any number of
+restarts the last line is the same, to the last digit.
 """
 
 from __future__ import annotations

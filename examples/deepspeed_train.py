@@ -1,6 +1,6 @@
-"""Train a small model with DeepSpeed (ZeRO stage 1), on made-up data.
+r"""Train a small model with DeepSpeed (ZeRO stage 1), on made-up data.
 
-    nvlaunch --nproc 2 --checkpoint-dir save --resume-style deepspeed \\
+    nvlaunch --nproc 2 --checkpoint-dir save --resume-style deepspeed \
         examples/deepspeed_train.py --save_dir save
 
 `latest` may name a folder that other ranks still write. nvlaunch fills in `--load_dir DIR --ckpt_id

@@ -1,6 +1,6 @@
-"""Train a tiny GPT-2 with Hugging Face's Trainer (transformers), on made-up data.
+r"""Train a tiny GPT-2 with Hugging Face's Trainer (transformers), on made-up data.
 
-    nvlaunch --nproc 2 --checkpoint-dir out --resume-style hf --quarantine \\
+    nvlaunch --nproc 2 --checkpoint-dir out --resume-style hf --quarantine \
         examples/hf_trainer.py --output_dir out
 
 The Trainer's own `True` takes the highest `checkpoint-N`, whole or not. nvlaunch fills in

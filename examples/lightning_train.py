@@ -1,10 +1,10 @@
-"""Train a small model with Lightning, on made-up data.
+r"""Train a small model with Lightning, on made-up data.
 
-    nvlaunch --nproc 2 --checkpoint-dir checkpoints --resume-style lightning \\
+    nvlaunch --nproc 2 --checkpoint-dir checkpoints --resume-style lightning \
         examples/lightning_train.py --checkpoint_dir checkpoints
 
-nvlaunch fills in `--ckpt_path PATH` with the newest checkpoint that is whole, or nothing where there
-is none. After any number of restarts the last line is the same, to the last digit.
+nvlaunch fills in `--ckpt_path PATH` with the newest checkpoint that is whole, or nothing where
+there is none. After any number of restarts the last line is the same, to the last digit.
 """
 
 from __future__ import annotations

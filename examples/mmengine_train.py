@@ -1,11 +1,11 @@
-"""Train a small model with MMEngine's Runner, on made-up data.
+r"""Train a small model with MMEngine's Runner, on made-up data.
 
-    nvlaunch --nproc 2 --checkpoint-dir work --resume-style mmengine \\
+    nvlaunch --nproc 2 --checkpoint-dir work --resume-style mmengine \
         examples/mmengine_train.py --work-dir work
 
 MMEngine writes its files in place, and `resume=True` alone follows `last_checkpoint` wherever it
-leads. nvlaunch fills in `--resume PATH` with the newest file that is whole, or nothing where there is
-none. After any number of restarts the last line is the same, to the last digit.
+leads. nvlaunch fills in `--resume PATH` with the newest file that is whole, or nothing where there
+is none. After any number of restarts the last line is the same, to the last digit.
 """
 
 from __future__ import annotations

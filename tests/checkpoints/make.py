@@ -5,7 +5,6 @@
 They were written with PyTorch 2.15; any version will do.
 """
 
-import io
 import os
 import pickle
 import shutil
@@ -32,7 +31,11 @@ for protocol in range(6):
     Path(f"protocol_{protocol}.pickle").write_bytes(pickle.dumps(value, protocol))
 
 shutil.rmtree("dcp", ignore_errors=True)
-items = {"model": {"w": torch.arange(8.0), "b": torch.ones(2)}, "step": 7, "train_state": {"step": torch.tensor(9)}}
+items = {
+    "model": {"w": torch.arange(8.0), "b": torch.ones(2)},
+    "step": 7,
+    "train_state": {"step": torch.tensor(9)},
+}
 writer = dcp.FileSystemWriter("dcp", thread_count=2)
 dcp.save(items, storage_writer=writer, no_dist=True)
 

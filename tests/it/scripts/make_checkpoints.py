@@ -2,10 +2,11 @@
 
 make_checkpoints.py FOLDER
 
-The bytes are torch's own (torch.save, torch.distributed.checkpoint.save). Names of files and folders
-are the frameworks'; safetensors is written by hand, after its specification. FOLDER/cases.json says
-what is where: `files` are those of the newer checkpoint, in the order in which its framework writes
-them; below FOLDER/again lie the same files as a second save of the same step leaves them.
+The bytes are torch's own (torch.save, torch.distributed.checkpoint.save). Names of files and
+folders are the frameworks'; safetensors is written by hand, after its specification.
+FOLDER/cases.json says what is where: `files` are those of the newer checkpoint, in the order in
+which its framework writes them; below FOLDER/again lie the same files as a second save of the same
+step leaves them.
 """
 
 import argparse
@@ -60,16 +61,24 @@ def safetensors(path, seed):
     path.write_bytes(struct.pack("<Q", len(head)) + head + data)
 
 
-def case(name, layout, write, older, newer, pointer=None, world=2, pattern=None,
-         marker=None):
-    """Writes both, and the newer one again. `write(folder, seed, step)` returns the files' names."""
+def case(name, layout, write, older, newer, pointer=None, world=2, pattern=None, marker=None):
+    """Writes both, and the newer one again; `write(folder, seed, step)` names the files."""
     write(Path(name), 1, OLDER)
     files = write(Path(name), 2, NEWER)
     write(Path("again") / name, 3, NEWER)
-    CASES.append({
-        "name": name, "layout": layout, "older": older, "newer": newer, "files": files,
-        "pointer": pointer, "world": world, "pattern": pattern, "marker": marker,
-    })
+    CASES.append(
+        {
+            "name": name,
+            "layout": layout,
+            "older": older,
+            "newer": newer,
+            "files": files,
+            "pointer": pointer,
+            "world": world,
+            "pattern": pattern,
+            "marker": marker,
+        }
+    )
 
 
 def below(folder, names):
@@ -87,9 +96,13 @@ def write_torchtitan(folder, seed, step):
 
 def deepspeed_model(seed, step, has_parts):
     return {
-        "module": {"w": tensor(seed)}, "optimizer": None if has_parts else {"state": tensor(seed)},
+        "module": {"w": tensor(seed)},
+        "optimizer": None if has_parts else {"state": tensor(seed)},
         "param_shapes": [{"w": torch.Size([16384])}] if has_parts else None,
-        "global_steps": step, "dp_world_size": 2, "mp_world_size": 1, "ds_version": "0.17",
+        "global_steps": step,
+        "dp_world_size": 2,
+        "mp_world_size": 1,
+        "ds_version": "0.17",
     }
 
 
@@ -143,10 +156,19 @@ def write_hf(folder, seed, step):
     for rank in range(2):
         save(one / f"rng_state_{rank}.pth", {"cpu": torch.get_rng_state()})
     trainer_state(one, step)
-    return below(one.name, [
-        "config.json", "model.safetensors", "training_args.bin", "optimizer.pt", "scheduler.pt",
-        "rng_state_0.pth", "rng_state_1.pth", "trainer_state.json",
-    ])
+    return below(
+        one.name,
+        [
+            "config.json",
+            "model.safetensors",
+            "training_args.bin",
+            "optimizer.pt",
+            "scheduler.pt",
+            "rng_state_0.pth",
+            "rng_state_1.pth",
+            "trainer_state.json",
+        ],
+    )
 
 
 def write_hf_fsdp(folder, seed, step):
@@ -169,17 +191,28 @@ def write_accelerate(folder, seed, step):
     for rank in range(2):
         # the ending is Accelerate's; torch.save writes them
         save(one / f"random_states_{rank}.pkl", {"step": step, "torch": torch.get_rng_state()})
-    return below(one.name, [
-        "model.safetensors", "optimizer.bin", "scheduler.bin", "random_states_0.pkl",
-        "random_states_1.pkl",
-    ])
+    return below(
+        one.name,
+        [
+            "model.safetensors",
+            "optimizer.bin",
+            "scheduler.bin",
+            "random_states_0.pkl",
+            "random_states_1.pkl",
+        ],
+    )
 
 
 def lightning_state(seed, step):
     return {
-        "epoch": 0, "global_step": step, "pytorch-lightning_version": "2.5",
-        "state_dict": {"w": tensor(seed)}, "optimizer_states": [{"state": tensor(seed + 1)}],
-        "loops": {}, "callbacks": {}, "lr_schedulers": [],
+        "epoch": 0,
+        "global_step": step,
+        "pytorch-lightning_version": "2.5",
+        "state_dict": {"w": tensor(seed)},
+        "optimizer_states": [{"state": tensor(seed + 1)}],
+        "loops": {},
+        "callbacks": {},
+        "lr_schedulers": [],
     }
 
 
@@ -209,8 +242,12 @@ def mcore(folder, seed):
     """torch_dist as Megatron's core writes it, with the common part in a file of its own."""
     save(folder / "common.pt", {"iteration": seed, "args": argparse.Namespace(seed=seed)})
     names = shards(folder, seed)
-    config = {"sharded_backend": "torch_dist", "sharded_backend_version": 1,
-              "common_backend": "torch", "common_backend_version": 1}
+    config = {
+        "sharded_backend": "torch_dist",
+        "sharded_backend_version": 1,
+        "common_backend": "torch",
+        "common_backend_version": 1,
+    }
     text(folder / "metadata.json", json.dumps(config))
     return ["common.pt", *names, "metadata.json"]
 
@@ -235,8 +272,11 @@ def write_megatron_dcp(folder, seed, step):
 def write_megatron_legacy(folder, seed, step):
     one = f"iter_{step:07d}"
     sizes = argparse.Namespace(
-        tensor_model_parallel_size=2, pipeline_model_parallel_size=2,
-        expert_model_parallel_size=1, use_distributed_optimizer=True, no_save_optim=None,
+        tensor_model_parallel_size=2,
+        pipeline_model_parallel_size=2,
+        expert_model_parallel_size=1,
+        use_distributed_optimizer=True,
+        no_save_optim=None,
     )
     names = []
     for tp in range(2):
@@ -245,8 +285,13 @@ def write_megatron_legacy(folder, seed, step):
             names.append(f"{rank}/distrib_optim.pt")
             save(folder / one / names[-1], {0: {"param": tensor(seed + tp + pp)}})
             names.append(f"{rank}/model_optim_rng.pt")
-            state = {"args": sizes, "checkpoint_version": 3.0, "iteration": step,
-                     "model": {"w": tensor(seed)}, "rng_state": []}
+            state = {
+                "args": sizes,
+                "checkpoint_version": 3.0,
+                "iteration": step,
+                "model": {"w": tensor(seed)},
+                "rng_state": [],
+            }
             save(folder / one / names[-1], state)
     tracker(folder, step)
     return below(one, names)
@@ -268,8 +313,12 @@ def write_nemo_file(folder, seed, step):
 
 def write_mmengine(folder, seed, step):
     name = f"iter_{step}.pth"
-    state = {"meta": {"iter": step, "epoch": 0}, "state_dict": {"w": tensor(seed)},
-             "optimizer": {"state": tensor(seed + 1)}, "message_hub": {}}
+    state = {
+        "meta": {"iter": step, "epoch": 0},
+        "state_dict": {"w": tensor(seed)},
+        "optimizer": {"state": tensor(seed + 1)},
+        "message_hub": {},
+    }
     save(folder / name, state)
     text(folder / "last_checkpoint", str((folder / name).absolute()))
     return [name]

@@ -59,7 +59,7 @@ folder("over", thread_count=2)
 class Killed(dcp.FileSystemWriter):
     """Ends where a save is killed: its shards are written, its index is not."""
 
-    def finish(self, metadata, results):
+    def finish(self, metadata, results):  # noqa: ARG002
         os._exit(0)
 
 

@@ -112,4 +112,4 @@ for word in plan:
         elif what == "raise":
             raise ValueError("boom")
         elif what == "import":
-            import no_such_module
+            import no_such_module  # noqa: F401
