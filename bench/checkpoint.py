@@ -58,7 +58,7 @@ def whole(words):
 
 def cases(config, progress):
     """`nvlaunch` that resumes a rank, without a folder and with one; `checkpoint inspect`, which
-    judges all of them. 2 items in each shard, and 900 (58,000 in one index)."""
+    judges all of them. 2 items in each shard, and 900 (57,600 in one index)."""
     results = []
     with tempfile.TemporaryDirectory(prefix="nvlaunch-bench-") as root:
         for items in (2, 900):
