@@ -158,6 +158,8 @@ struct Tag {
     pieces: BTreeSet<Piece>,
     claims: Claims,
     is_universal: bool,
+    /// What names of parts begin with: `bf16_`, or nothing.
+    prefix: &'static str,
 }
 
 impl Tag {
@@ -174,6 +176,9 @@ impl Tag {
         // the model's files first, which say most
         names.sort_by_key(|name| (!Piece::of(name).is_some_and(|piece| piece.is_model()), *name));
         tag.pieces.extend(names.iter().filter_map(|name| Piece::of(name)));
+        let prefixes = ["bf16_", "fp16_"];
+        let used = |prefix: &&str| names.iter().any(|name| name.starts_with(*prefix));
+        tag.prefix = prefixes.into_iter().find(used).unwrap_or("");
         let mut asked = 0;
         let mut is_part_asked = false;
         let mut written = Vec::new();
@@ -268,13 +273,19 @@ impl Tag {
             } else {
                 ""
             };
-            self.tally.flaw(piece.to_string(), format!("is missing{because}"));
+            self.tally.flaw(self.name(&piece), format!("is missing{because}"));
         }
         let has_layers = self.pieces.iter().any(|piece| matches!(piece, Piece::Layer { .. }));
         if self.tally.flaws.is_empty() && (has_layers || dp.is_none()) {
             self.compare(folder, dp.is_none(), io)?;
         }
         Ok(())
+    }
+
+    /// What a piece is called here.
+    fn name(&self, piece: &Piece) -> String {
+        let prefix = if matches!(piece, Piece::Optim { .. }) { self.prefix } else { "" };
+        format!("{prefix}{piece}")
     }
 
     /// What other tags have and this one lacks: layers, which nothing counts, and parts where
@@ -288,7 +299,7 @@ impl Tag {
                 theirs.filter(|piece| !self.pieces.contains(piece)).take(2).collect();
             let name = neighbour.file_name().unwrap_or_default().to_string_lossy().into_owned();
             for piece in lacking {
-                self.tally.flaw(piece.to_string(), format!("is missing: {name} has it"));
+                self.tally.flaw(self.name(&piece), format!("is missing: {name} has it"));
             }
             if !self.tally.flaws.is_empty() {
                 break;

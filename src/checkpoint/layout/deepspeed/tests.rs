@@ -71,6 +71,9 @@ fn the_files_say_how_many_ranks_wrote() {
     assert_eq!(lacking, [expected]);
     let lacking = flaws(&verdict(&[(MODEL, model(7, 1, 1, true))], None));
     assert_eq!(lacking.len(), 1, "no part at all: {lacking:?}");
+    let bf16 = "global_step7/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt";
+    let files = [whole[0].clone(), (bf16, part(Item::Number(2)))];
+    assert_eq!(flaws(&verdict(&files, None)), [format!("bf16_{expected}")]);
     let lacking = flaws(&verdict(&[(MODEL, model(7, 1, 2, false))], None));
     assert_eq!(lacking, ["mp_rank_01_model_states.pt is missing"]);
     let lacking = flaws(&verdict(&[(PARTS[0], part(Item::Number(1)))], None));
