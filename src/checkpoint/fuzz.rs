@@ -212,7 +212,7 @@ mod tests {
         br#"{"global_step": 12, "log_history": [{"loss": NaN, "epoch": 0.5}], "a": [1, [2, "x\n"]]}"#,
         br#"{"metadata":{"total_size":8},"weight_map":{"a":"m-1","b":"m-2","c":"m-1"}}"#,
         b"global_step120\n",
-        b"/work/runs/iter_300.pth",
+        b"/data/runs/iter_300.pth",
         b"[[[[[[[[[[[[[[[[[[[[",
         br#"{"w":{"dtype":"BF16","shape":[2,2],"data_offsets":[0,8]},"__metadata__":{"a":"b"}}"#,
     ];
