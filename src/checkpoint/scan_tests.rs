@@ -102,6 +102,14 @@ fn all_are_judged_where_that_is_asked() {
     judge_all(&told, found, &request, &mut Io::until(None), &mut scan);
     assert_eq!(scan.chosen, Some(0));
     assert!(scan.candidates.iter().all(|candidate| candidate.judged.is_some()));
+    // N3 holds there too.
+    let verdicts = (1..).zip([WHOLE, unknown("late"), broken()]).collect();
+    let told = Told { verdicts, ..Told::default() };
+    let mut scan = Scan::default();
+    let found = told.find(Path::new("/c"), &[], &Cx::default(), &mut Io::until(None)).unwrap();
+    judge_all(&told, found, &request, &mut Io::until(None), &mut scan);
+    assert_eq!(scan.chosen, None);
+    assert!(scan.candidates[2].is_whole() && scan.undecided().is_some());
 }
 
 #[test]

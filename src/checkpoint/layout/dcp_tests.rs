@@ -68,6 +68,28 @@ fn every_damage_is_told() {
     }
 }
 
+/// What a crash of the machine leaves of files that were not synced: the size, and zeros.
+#[test]
+fn zeros_are_no_items() {
+    let (_dir, folder) = saved();
+    let shard = File::options().write(true).open(folder.join("__0_1.distcp")).unwrap();
+    let len = shard.metadata().unwrap().len();
+    let modified = shard.metadata().unwrap().modified().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&shard, &[0; 30], len - 30).unwrap();
+    shard.set_modified(modified).unwrap();
+    let flaw = "is damaged: no item begins or ends where one should";
+    assert_eq!(flaws(&folder), [format!("__0_1.distcp {flaw}")]);
+    // Nothing says that items of torch.save were there; but these are none of anything.
+    for name in ["__0_0.distcp", "__0_1.distcp"] {
+        let shard = File::options().write(true).open(folder.join(name)).unwrap();
+        let len = shard.metadata().unwrap().len();
+        shard.set_len(0).unwrap();
+        shard.set_len(len).unwrap();
+        shard.set_modified(modified).unwrap();
+    }
+    assert_eq!(flaws(&folder), [format!("__0_0.distcp {flaw}"), format!("__0_1.distcp {flaw}")]);
+}
+
 #[test]
 fn flaws_say_what_is_needed() {
     let (_dir, folder) = saved();

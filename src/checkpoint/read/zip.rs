@@ -219,3 +219,35 @@ pub(super) fn are_in_order(entries: &[Entry], end: &End) -> bool {
     }
     places.first().is_none_or(|&(start, _)| start == 0) && free <= end.start
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_follow_each_other() {
+        let entry = |header, stored| Entry {
+            name: 0..10,
+            header,
+            stored,
+            crc: 0,
+            is_plain: true,
+            is_described: true,
+            is_large: false,
+        };
+        // A local header takes 30 bytes and the name, what stands behind an entry 16.
+        for (places, start, expected) in [
+            (&[(0, 4), (60, 100)][..], 216, true),
+            (&[(60, 100), (0, 4)], 216, true),
+            (&[(0, 5), (60, 100)], 216, false),
+            (&[(0, 4), (60, 100)], 215, false),
+            (&[(1, 4)], 100, false),
+            (&[(0, u64::MAX), (60, 1)], 1000, false),
+            (&[], 0, true),
+        ] {
+            let entries: Vec<Entry> = places.iter().map(|&(at, len)| entry(at, len)).collect();
+            let end = End { start, len: 0, entries: entries.len() as u64 };
+            assert_eq!(are_in_order(&entries, &end), expected, "{places:?} {start}");
+        }
+    }
+}
