@@ -13,7 +13,7 @@ say(
     [
         p
         for p in sys.path_importer_cache
-        if "fd" in p or not p.startswith(sys.base_prefix) and p not in sys.path
+        if "/fd" in p or not p.startswith(sys.base_prefix) and p not in sys.path
     ],
 )
 say("site", (site.ENABLE_USER_SITE, site.getsitepackages(), site.PREFIXES))
