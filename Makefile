@@ -23,6 +23,9 @@ MAKE_VENV = $(need_python) $(PYTHON) tools/make_venv.py
 # Releases of MMEngine that `make test-all` puts before the rest of .venvs/mmengine. Up to 0.7.4 they
 # need a yapf from before 0.40.
 OLD_MMENGINE := 0.7.0 0.8.5 0.10.1
+# What MMEngine needs and .venvs/mmengine has from .venv, which an older PyTorch does not see.
+OF_MMENGINE := markdown-it-py==4.3.0 mdurl==0.1.2 packaging==26.3 Pygments==2.21.0 PyYAML==6.0.3 \
+	rich==15.0.0
 # What `make test-all` skipped, for its last line and for .ci/run.
 SKIPPED := target/test-all-skipped
 
@@ -82,7 +85,7 @@ test-all: venv ## run the heavy tests: older PyTorch versions, frameworks (about
 		echo "making $$dir"; \
 		rm -rf $$dir; \
 		.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-			--target $$dir mmengine==$$version yapf==0.32.0; \
+			--target $$dir mmengine==$$version yapf==0.32.0 $(OF_MMENGINE); \
 		touch $$dir/complete; \
 	done
 	@if [[ -d tests/heavy || -f tests/heavy.rs ]]; then \

@@ -22,7 +22,8 @@ fn packages(name: &str) -> PathBuf {
 fn field(version: &str, pytorch: Option<&str>, compat: &str) -> End {
     let rest = packages("mmengine").display().to_string();
     let path = match version {
-        "0.10.7" => rest,
+        // What the rest leaves to the project's own environment lies beside each other release.
+        "0.10.7" => format!("{rest}:{}", environment("mmengine-0.10.1").display()),
         _ => format!("{}:{rest}", environment(&format!("mmengine-{version}")).display()),
     };
     let job = match pytorch {
@@ -96,7 +97,9 @@ fn what_needs_no_layer_is_not_changed() {
         let end = job.arg("-m").arg("accelerate.test_utils.scripts.test_script").run_within(BOUND);
         let end = end.expect_code(0);
         assert_eq!(said(&end), 0, "{}", end.stderr);
-        lines(&end.stdout).into_iter().map(str::to_owned).collect::<Vec<_>>()
+        // DeepSpeed, which Accelerate imports where it is there, says what time it is.
+        let lines = lines(&end.stdout).into_iter().filter(|l| !l.contains("real_accelerator.py"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
     };
     let accelerate = || two_ranks("frameworks").env("ACCELERATE_USE_CPU", "true");
     let without = seen("off", accelerate());
