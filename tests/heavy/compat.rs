@@ -48,7 +48,8 @@ fn releases_of_mmengine() {
     for (version, releases, without) in [
         ("0.7.0", &[newest, old][..], Some("ZeroDivisionError: integer modulo by zero")),
         ("0.8.5", &[newest], Some("RuntimeError: Found no NVIDIA driver on your system")),
-        ("0.10.1", &[newest], None),
+        // With the newest PyTorch and Transformers beside it, it registers Adafactor twice.
+        ("0.10.1", &[old], None),
         ("0.10.7", &[old], None),
     ] {
         for &pytorch in releases {
