@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::event::{Assessment, Decision, Policy, RestartPolicy};
+use crate::checkpoint::thousands;
 use crate::diagnose::class::{Class, Remedy};
 use crate::report::text::counted;
 
@@ -62,7 +63,7 @@ impl Budget {
         self.used = self.used.saturating_add(1);
         let used = spent.saturating_add(1);
         let since = self.best.filter(|_| by_progress);
-        let since = since.map(|at| format!(" since step {}", grouped(at))).unwrap_or_default();
+        let since = since.map(|at| format!(" since step {}", thousands(at))).unwrap_or_default();
         let why = format!("restart {used} of {most}{since}");
         Decision::Restart { after: wait(&policy.restart, self.used, attempt), used, why }
     }
@@ -119,7 +120,7 @@ fn because(why: &str, what: &str) -> String {
 
 fn same_words(why: &str, progress: Option<u64>) -> String {
     let (place, at) = match progress {
-        Some(step) => ("at the same step twice", format!("at step {}", grouped(step))),
+        Some(step) => ("at the same step twice", format!("at step {}", thousands(step))),
         None => ("twice", "before any progress".to_owned()),
     };
     let words = if why.is_empty() { at } else { format!("{why} {at}") };
@@ -132,18 +133,4 @@ fn spent_words(most: u32, by_progress: bool) -> String {
         (_, true) => format!("{} without progress", counted(most.into(), "restart", "restarts")),
         (_, false) => format!("{} allowed", counted(most.into(), "restart was", "restarts were")),
     }
-}
-
-/// `1,200`
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let first = digits.len() % 3;
-    let mut out = digits[..first].to_owned();
-    for (index, digit) in digits[first..].char_indices() {
-        if index % 3 == 0 && !out.is_empty() {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
