@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 use crate::doubles::{called_by, doubles, fake_rank, launch, marker, none_left};
 use crate::harness::{End, Job, nvlaunch, venv};
@@ -162,7 +161,7 @@ fn a_command_line_that_is_too_long_is_refused() {
     assert!(!text.contains("panicked"), "{text}");
     assert_eq!(end.code, Some(71), "{text}");
     assert!(text.to_lowercase().contains("argument list too long"), "{text}");
-    none_left(&marker, &BTreeSet::new(), Duration::from_millis(100)).expect("nothing is left");
+    none_left(&marker, &BTreeSet::new()).expect("nothing is left");
 }
 
 #[test]
@@ -197,7 +196,7 @@ fn a_limit_on_processes_is_said() {
     assert!(!end.stderr.contains("panicked"), "{}", end.stderr);
     assert!(end.stderr.contains("cannot start"), "{}", end.stderr);
     assert!(end.stderr.contains("hint: a limit on processes"), "{}", end.stderr);
-    none_left(&marker, &BTreeSet::new(), Duration::from_millis(100)).expect("nothing is left");
+    none_left(&marker, &BTreeSet::new()).expect("nothing is left");
 }
 
 #[test]

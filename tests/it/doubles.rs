@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use nvlaunch::host::process;
 
-use crate::harness::{End, Job, Running};
+use crate::harness::{End, Job, Running, SOON, pause, wait_until};
 
 /// The double's program; Cargo builds it with the tests.
 pub fn fake_rank() -> PathBuf {
@@ -60,10 +60,20 @@ pub fn marked(marker: &str) -> Vec<i32> {
     process::all_pids().into_iter().filter(|&pid| has(pid)).collect()
 }
 
-/// The keeper of a launch.
+/// The keeper of a launch, where it has its name already.
 pub fn keeper(nvlaunch: i32) -> Option<i32> {
     let is_keeper = |pid: &i32| process::look(*pid).is_some_and(|p| p.name == "nvl-keeper");
     process::children(nvlaunch).into_iter().find(is_keeper)
+}
+
+/// The same; it is waited for. On a busy machine it may have its name later than the ranks run.
+pub fn named_keeper(nvlaunch: i32) -> i32 {
+    let mut found = None;
+    wait_until("a keeper with its name", SOON, || {
+        found = keeper(nvlaunch);
+        found.is_some()
+    });
+    found.expect("it was found")
 }
 
 /// What of a launch lives.
@@ -74,12 +84,8 @@ pub fn alive_of(marker: &str, others: &BTreeSet<i32>) -> Vec<i32> {
     all
 }
 
-/// Looks until nothing is left; how long that took, or what was left after the bound.
-pub fn none_left(
-    marker: &str,
-    others: &BTreeSet<i32>,
-    bound: Duration,
-) -> Result<Duration, String> {
+/// Looks until nothing is left; how long that took, or what is left for good.
+pub fn none_left(marker: &str, others: &BTreeSet<i32>) -> Result<Duration, String> {
     let since = Instant::now();
     loop {
         let left = alive_of(marker, others);
@@ -87,7 +93,7 @@ pub fn none_left(
         if left.is_empty() {
             return Ok(took);
         }
-        if took > bound {
+        if took > SOON {
             let name = |pid: &i32| {
                 let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
                 let state = process::look(*pid).map_or('-', |p| p.state);
@@ -99,7 +105,7 @@ pub fn none_left(
             }
             return Err(format!("left after {took:?}: {names:#?}"));
         }
-        std::thread::yield_now();
+        pause();
     }
 }
 

@@ -30,7 +30,7 @@ fn a_rank_killed_for_want_of_memory_is_reported_with_evidence() {
     let _alone = alone();
     let job = in_cgroup(&group, &marker, "rank 1 [ eat 400 ] wait").start();
     let end = job.end_within(SOON).expect_code(137);
-    none_left(&marker, &BTreeSet::new(), std::time::Duration::from_millis(100)).expect("none");
+    none_left(&marker, &BTreeSet::new()).expect("none");
     let report = report(&end);
     let failure = &report["failure"];
     assert_eq!(failure["rank"], 1, "{report:#}");

@@ -4,14 +4,13 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::time::Duration;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
 use crate::doubles::report;
-use crate::harness::{End, Job, nvlaunch};
+use crate::harness::{End, Job, SOON, nvlaunch};
 use crate::pty::on_terminal;
 
 /// Says what it was given, and that it ran.
@@ -381,7 +380,7 @@ fn a_driver_that_hangs_refuses_the_launch_within_its_deadline() {
     let script = job.dir.path().join("nvml.json");
     let job = job.env("NVLAUNCH_NVML_LIB", fake).env("FAKE_NVML_SCRIPT", script);
     let job = job.args(["--sysroot", "plain", "--nproc", "2"]).script(RANK);
-    let end = job.run_within(Duration::from_secs(15));
+    let end = job.run_within(3 * SOON);
     let end = end.expect_code(69);
     assert!(end.stderr.contains("NVL042") && end.stderr.contains("nvmlInit"), "{}", end.stderr);
     assert!(!end.path("ran").exists());

@@ -47,7 +47,7 @@ fn ctrl_c_at_any_moment_ends_with_130_and_leaves_nothing() {
         assert!(before || end["code"] == 130, "after {delay} s: {end:#}");
         let output = end["output"].as_str().expect("a text");
         assert!(!output.contains("failed first"), "after {delay} s: {output}");
-        none_left(&marker, &BTreeSet::new(), Duration::from_millis(500)).expect("nothing is left");
+        none_left(&marker, &BTreeSet::new()).expect("nothing is left");
     }
     println!("Ctrl-C: 50 moments, {too_early} before nvlaunch listened");
     assert!(too_early < 40);
@@ -66,7 +66,7 @@ fn ctrl_z_stops_the_job_and_it_goes_on() {
     ]);
     let end = on_terminal(Job::new(), &steps, &args);
     assert_eq!(end["code"], 130, "{end:#}");
-    none_left(&marker, &BTreeSet::new(), Duration::from_millis(500)).expect("nothing is left");
+    none_left(&marker, &BTreeSet::new()).expect("nothing is left");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Which failures are followed by a restart, how many, and after which wait.
 
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -94,10 +93,8 @@ fn a_request_to_end_while_nothing_runs_ends_at_once() {
     options.extend(["--restart-backoff", "5m"]);
     let mut waiting = job("kill", &options).start();
     waiting.stderr_line("restart 1 of 1");
-    let asked = Instant::now();
     waiting.signal(Signal::SIGINT);
     let end = waiting.end_within(SOON).expect_code(130);
-    assert!(asked.elapsed() < Duration::from_secs(10));
     assert!(end.stderr.contains("SIGINT: no rank runs; ending"), "{}", end.stderr);
     assert_replays(&end);
     // While it is found out what to resume from: what is young is looked at twice, a second apart.

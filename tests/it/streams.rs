@@ -21,7 +21,7 @@ pub fn closed_streams_do_not_matter() {
             assert!(!end.stderr.contains("panicked"), "{close}: {}", end.stderr);
             let report = crate::doubles::report(&end);
             assert_eq!(report["exit_code"], code, "{close}");
-            none_left(&marker, &BTreeSet::new(), Duration::from_millis(100)).expect("none left");
+            none_left(&marker, &BTreeSet::new()).expect("none left");
         }
     }
 }
@@ -57,5 +57,5 @@ pub fn a_reader_that_does_not_read_does_not_end_or_hold_the_job() {
     assert!(end.stderr.contains("not shown on stdout"), "{}", end.stderr);
     // The folder of a run that ended well is gone, and is not named.
     assert!(!end.stderr.contains("run folder") && end.left_in_tmp().is_empty(), "{}", end.stderr);
-    none_left(&marker, &BTreeSet::new(), Duration::from_millis(100)).expect("nothing is left");
+    none_left(&marker, &BTreeSet::new()).expect("nothing is left");
 }

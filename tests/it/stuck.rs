@@ -46,5 +46,5 @@ pub fn a_rank_that_cannot_be_killed_ends_the_run_as_stuck_and_is_named() {
     assert!(!end.stderr.contains("launcher"), "nvlaunch was not killed: {}", end.stderr);
     println!("stuck: state {state}, ended after {took:?}");
     drop(group);
-    none_left(&marker, &BTreeSet::new(), SOON).expect("nothing is left after the thaw");
+    none_left(&marker, &BTreeSet::new()).expect("nothing is left after the thaw");
 }

@@ -51,8 +51,8 @@ pub fn b12_the_others_are_told_at_once_and_the_code_is_that_of_the_rank() {
         let end = told().args(["fail", "polite"]).run().expect_code(3);
         number(end.dir.path(), "told") - number(end.dir.path(), "failed")
     };
-    let quickest = (0..5).map(latency).find(|seconds| (0.0..0.2).contains(seconds));
-    assert!(quickest.is_some(), "no rank was told within 0.2 s");
+    let quickest = (0..5).map(latency).find(|seconds| (0.0..0.8).contains(seconds));
+    assert!(quickest.is_some(), "no rank was told within 0.8 s");
 }
 
 #[test]

@@ -287,7 +287,8 @@ pub fn b30_it_costs_little_and_leaves_nothing() {
         command.args(["--nproc", "2", "--no-python", "true"]);
         command
     });
-    assert!(launch < bare + Duration::from_millis(50), "{launch:?}, bare {bare:?}");
+    // Far below what the start of an interpreter with PyTorch costs; `bench` has the milliseconds.
+    assert!(launch < bare + Duration::from_millis(500), "{launch:?}, bare {bare:?}");
 
     let end = Job::new().args(["--nproc", "2", "--no-python", "true"]).run().expect_code(0);
     assert!(end.left_in_tmp().is_empty());

@@ -172,7 +172,7 @@ impl Host {
 
 /// How long a fake NVML may take to answer; one that hangs is given less.
 const ANSWER: Duration = Duration::from_secs(20);
-const HANG: Duration = Duration::from_millis(300);
+const HANG: Duration = Duration::from_secs(1);
 
 /// What a fake NVML says that plays this script.
 fn ask_nvml(root: &Path, env: &Env, depth: Depth, script: &Path) -> Probe<Nvml> {

@@ -1,6 +1,5 @@
 //! Warm ranks end, fail and are ended as cold ones are; a template that ends takes nobody along.
 
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nvlaunch::host::process;
@@ -151,7 +150,7 @@ fn a_stop_while_modules_are_imported_ends_the_job_at_once() {
         let job = hanging(&["--json-report", "report.json"]);
         let template = wait_for_template(&job);
         job.signal(signal);
-        let end = job.end_within(Duration::from_secs(5)).expect_code(code);
+        let end = job.end_within(SOON).expect_code(code);
         assert!(!end.stdout.contains("ran "), "{}", end.stdout);
         assert!(!is_alive(template));
         let report = report(&end);
@@ -165,7 +164,7 @@ fn nothing_is_left_of_a_launcher_that_was_killed() {
     let job = hanging(&[]);
     let pids = [wait_for_template(&job)].into();
     job.signal(Signal::SIGKILL);
-    none_left("none", &pids, SOON).expect("the template ends");
+    none_left("none", &pids).expect("the template ends");
     // While warm ranks run.
     let mut job = warm_job().args(["--max-restarts", "1", "--nproc", "2"]).script(WAITS).start();
     let mut pids = std::collections::BTreeSet::from([wait_for_template(&job)]);
@@ -176,7 +175,7 @@ fn nothing_is_left_of_a_launcher_that_was_killed() {
         );
     }
     job.signal(Signal::SIGKILL);
-    none_left("none", &pids, SOON).expect("the ranks end with nvlaunch");
+    none_left("none", &pids).expect("the ranks end with nvlaunch");
 }
 
 #[test]
@@ -201,7 +200,7 @@ open('armed', 'w').close()
     wait_until("a forked rank that is stopped", SOON, || stopped.exists());
     let session = process::children(job.pid());
     job.signal(Signal::SIGTERM);
-    let end = job.end_within(Duration::from_secs(10)).expect_code(143);
+    let end = job.end_within(SOON).expect_code(143);
     assert!(!end.stdout.contains("ran "), "{}", end.stdout);
     assert!(session.iter().all(|pid| !is_alive(*pid)), "{session:?}");
 }
