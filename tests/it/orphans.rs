@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::doubles::{alive_of, alone, keeper, launch, marker, named_keeper, none_left, pids, report, send};
+use crate::doubles::{
+    alive_of, alone, keeper, launch, marker, named_keeper, none_left, pids, report, send,
+};
 use crate::harness::{Running, SOON, is_alive, is_warm, wait_until};
 
 /// From the end of nvlaunch to the end of everything it started, in the middle of all cells.

@@ -22,7 +22,7 @@ pub fn on_terminal(job: Job, steps: &Value, args: &[&str]) -> Value {
         typist.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         *command = typist;
     });
-    let end = job.run_within(Duration::from_secs(40)).expect_code(0);
+    let end = job.run_within(Duration::from_secs(100)).expect_code(0);
     serde_json::from_str(&end.stdout).expect("JSON")
 }
 
@@ -32,25 +32,28 @@ fn double(path: &Path) -> &str {
 
 #[test]
 fn ctrl_c_at_any_moment_ends_with_130_and_leaves_nothing() {
+    const AFTER: u32 = 40;
     let fake = fake_rank();
-    let mut too_early = 0;
-    for step in 0..50u32 {
+    let (mut before, mut after) = (0, 0);
+    // How long nvlaunch takes until it listens differs; on a busy machine by much.
+    while after < AFTER {
+        let delay = f64::from(before + after) * 0.0012;
+        assert!(delay < 2.0, "nvlaunch never listens");
         let marker = marker();
-        let delay = f64::from(step) * 0.0012;
         let steps = json!([{"after": delay}, {"type": "\u{3}"}]);
         let mut args = vec!["--nproc", "2", "--no-python", double(&fake), &marker, "rank"];
         args.extend(words("daemon daemon [ wait ] wait"));
         let end = on_terminal(Job::new(), &steps, &args);
         // Before nvlaunch listens, Ctrl-C does what it does to every program.
-        let before = end["signal"] == 2;
-        too_early += u32::from(before);
-        assert!(before || end["code"] == 130, "after {delay} s: {end:#}");
+        let is_before = end["signal"] == 2;
+        before += u32::from(is_before);
+        after += u32::from(!is_before);
+        assert!(is_before || end["code"] == 130, "after {delay} s: {end:#}");
         let output = end["output"].as_str().expect("a text");
         assert!(!output.contains("failed first"), "after {delay} s: {output}");
         none_left(&marker, &BTreeSet::new()).expect("nothing is left");
     }
-    println!("Ctrl-C: 50 moments, {too_early} before nvlaunch listened");
-    assert!(too_early < 40);
+    println!("Ctrl-C: {before} moments before nvlaunch listened, {after} after");
 }
 
 #[test]

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 
-LIMIT = 20
+LIMIT = 60
 
 
 def main():

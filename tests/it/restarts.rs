@@ -1,6 +1,5 @@
 //! Which failures are followed by a restart, how many, and after which wait.
 
-
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

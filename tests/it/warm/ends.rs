@@ -1,6 +1,5 @@
 //! Warm ranks end, fail and are ended as cold ones are; a template that ends takes nobody along.
 
-
 use nix::sys::signal::Signal;
 use nvlaunch::host::process;
 
