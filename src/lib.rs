@@ -29,4 +29,5 @@ pub mod settings;
 pub mod smoke;
 pub mod store;
 pub mod supervise;
+pub mod thread;
 pub mod warm;

@@ -14,6 +14,7 @@ use std::time::{Instant, SystemTime};
 use super::choose::{self, Choose, Chosen, Look, Point};
 use super::watch::{Progress, Watch};
 use crate::logs::wake::Wake;
+use crate::thread;
 
 /// Something to look at.
 #[derive(Debug, Clone)]
@@ -65,8 +66,8 @@ impl Worker {
         let (answer, answers) = mpsc::channel();
         let bell = Arc::new(Wake::new()?);
         let theirs = Answers { sender: answer, bell: Arc::clone(&bell) };
-        let thread = std::thread::Builder::new().name("checkpoints".to_owned());
-        thread.spawn(move || work(&to_do, &theirs))?;
+        let checkpoints = std::thread::Builder::new().name("checkpoints".to_owned());
+        thread::spawn(checkpoints, move || work(&to_do, &theirs))?;
         Ok(Self { tasks, answers, bell, last: 0 })
     }
 

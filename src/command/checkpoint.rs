@@ -21,6 +21,7 @@ use crate::exit_code;
 use crate::report::text::seconds;
 use crate::settings::error::Problem;
 use crate::settings::{Origin, SettingsError, values};
+use crate::thread;
 
 /// Where `--timeout` says nothing.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -125,8 +126,8 @@ fn within<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<Option<T>> {
     let (done, is_done) = mpsc::channel();
-    let thread = std::thread::Builder::new().name("checkpoints".to_owned());
-    thread.spawn(move || {
+    let checkpoints = std::thread::Builder::new().name("checkpoints".to_owned());
+    thread::spawn(checkpoints, move || {
         // Nobody is left to be told.
         let _ = done.send(work());
     })?;

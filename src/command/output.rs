@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::mpsc;
+use std::thread::Builder;
 use std::time::Duration;
 
 use tracing::Level;
@@ -9,6 +10,7 @@ use tracing::Level;
 use crate::env_vars;
 use crate::exit_code;
 use crate::settings::env::Env;
+use crate::thread;
 
 /// How long a message may take before nvlaunch leaves without it (S5, S8).
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,7 +27,7 @@ pub fn print(text: &str) -> u8 {
 pub fn eprint(text: &str) {
     let text = text.to_owned();
     let (done, is_done) = mpsc::channel();
-    let writer = std::thread::Builder::new().spawn(move || {
+    let writer = thread::spawn(Builder::new(), move || {
         // Nobody is left to be told.
         let _ = io::stderr().write_all(text.as_bytes());
         let _ = done.send(());

@@ -14,18 +14,17 @@ use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::Builder;
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
-use nix::sys::signal::{SigSet, Signal};
 
 use super::file::plain_reason;
 use super::losses::{Amount, ConsoleLoss};
 use super::overload::LOW;
 use super::routes::Std;
 use super::wake::Wake;
+use crate::thread;
 
 /// One call writes at most this much, so that progress can be seen.
 const SLICE: usize = 64 * 1024;
@@ -97,10 +96,10 @@ impl Console {
             wake,
         });
         let thread_shared = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("console".to_owned())
-            .stack_size(STACK)
-            .spawn(move || run(&thread_shared, &targets))?;
+        let console = Builder::new().name("console".to_owned()).stack_size(STACK);
+        // On a terminal with `stty tostop` a background job's output would stop all of nvlaunch (S8);
+        // the kernel lets a thread that blocks the signal write (tty_check_change).
+        thread::spawn(console, move || run(&thread_shared, &targets))?;
         Ok(Self { shared })
     }
 
@@ -175,11 +174,6 @@ impl Console {
 }
 
 fn run(shared: &Shared, targets: &[Option<File>; 2]) {
-    // On a terminal with `stty tostop` a background job's output would stop all of nvlaunch (S8);
-    // the kernel lets a thread that blocks the signal write (tty_check_change).
-    let mut background = SigSet::empty();
-    background.add(Signal::SIGTTOU);
-    let _ = background.thread_block();
     let mut queue = shared.lock();
     loop {
         let Some(mut batch) = queue.batches.pop_front() else {

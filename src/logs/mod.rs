@@ -36,12 +36,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, mpsc};
-use std::thread;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use crate::error::Explain;
 use crate::exit_code;
 use crate::settings::spec::LogSpec;
+use crate::thread;
 
 pub use losses::{Amount, ConsoleLoss, FileError, FileLoss, Losses};
 
@@ -263,11 +264,8 @@ impl Logs {
             trim_at: None,
             failures: Vec::new(),
         };
-        thread::Builder::new()
-            .name("logs".to_owned())
-            .stack_size(PUMP_STACK)
-            .spawn(move || pump.run())
-            .map_err(threads)?;
+        let logs = Builder::new().name("logs".to_owned()).stack_size(PUMP_STACK);
+        thread::spawn(logs, move || pump.run()).map_err(threads)?;
         let events_lost = AtomicU64::new(0);
         Ok(Self { config, commands: sender, wake, recording, events_lost, attempt_open: false })
     }

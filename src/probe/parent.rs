@@ -193,7 +193,7 @@ impl Asked {
         let mut child = self.child;
         let reaper = std::thread::Builder::new().name("probe-reaper".to_owned());
         // Without a thread it stays a zombie until nvlaunch ends.
-        let _ = reaper.spawn(move || child.wait());
+        let _ = crate::thread::spawn(reaper, move || child.wait());
         false
     }
 }

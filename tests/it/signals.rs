@@ -189,6 +189,35 @@ pub fn a_hangup_that_the_caller_ignores_is_ignored() {
     assert_none_left(&marker);
 }
 
+/// Another thread might run later than the supervising one, which would then see a rank that Ctrl-C
+/// ended before it knows of Ctrl-C itself.
+#[test]
+pub fn no_thread_but_the_first_takes_signals() {
+    let marker = marker();
+    let options = options(&["--nproc", "2", "--checkpoint-dir", "."]);
+    let mut job = launch(&marker, &options, "pid wait").start();
+    pids(&mut job, 2);
+    let folder = format!("/proc/{}/task", job.pid());
+    let threads = std::fs::read_dir(folder)
+        .expect("it lives")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a number"));
+    let mut others = 0;
+    for thread in threads.filter(|thread| *thread != job.pid().to_string()) {
+        let task = format!("{}/task/{thread}", job.pid());
+        let Some(found) = nvlaunch::host::process::Dispositions::of(&task) else { continue };
+        others += 1;
+        for signal in ["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "CHLD", "CONT", "TSTP"] {
+            let signal: Signal = format!("SIG{signal}").parse().expect("a signal");
+            let name = std::fs::read_to_string(format!("/proc/{task}/comm"));
+            assert_ne!(found.blocked & (1 << (signal as u64 - 1)), 0, "{signal} reaches {name:?}");
+        }
+    }
+    assert!(others >= 4, "console, logs, store and checkpoints: {others}");
+    job.signal(Signal::SIGTERM);
+    job.end_within(SOON);
+    assert_none_left(&marker);
+}
+
 #[test]
 pub fn a_caller_that_blocks_or_ignores_signals_changes_nothing() {
     let block = "use POSIX; my $s = POSIX::SigSet->new; $s->fillset; \

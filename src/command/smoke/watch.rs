@@ -18,6 +18,7 @@ use crate::host::process::{self, Dispositions, Process};
 use crate::plan::Plan;
 use crate::smoke::judge::Look;
 use crate::smoke::stack;
+use crate::thread;
 
 /// How long the ranks have to write their stacks.
 const ANSWER: Duration = Duration::from_millis(700);
@@ -44,7 +45,8 @@ impl Watch {
     pub(super) fn start(dir: &Path, plan: &Plan, until: Instant) -> io::Result<Self> {
         let (over, is_over) = mpsc::channel::<()>();
         let (dir, run, ranks) = (dir.to_owned(), plan.launch_id.clone(), plan.ranks.len());
-        let thread = std::thread::Builder::new().name("smoke".to_owned()).spawn(move || {
+        let smoke = std::thread::Builder::new().name("smoke".to_owned());
+        let thread = thread::spawn(smoke, move || {
             let left = until.saturating_duration_since(Instant::now());
             if is_over.recv_timeout(left) != Err(RecvTimeoutError::Timeout) {
                 return None;

@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::{Builder, JoinHandle, yield_now};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -30,6 +30,7 @@ use self::engine::{BUFFER, Engine, Next};
 use self::listeners::Listeners;
 use super::Observer;
 use super::limits::{Limits, Refusals};
+use crate::thread;
 
 /// The thread's name, as `ps -L` shows it.
 const THREAD: &str = "nvl-store";
@@ -82,7 +83,7 @@ impl<O> Shared<O> {
             if self.others.load(Ordering::Relaxed) == 0 {
                 break;
             }
-            thread::yield_now();
+            yield_now();
         }
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,7 +118,7 @@ impl<O: Observer + 'static> StoreServer<O> {
         let (end, ended) = channel();
         let served = Arc::clone(&shared);
         let thread =
-            thread::Builder::new().name(THREAD.to_owned()).spawn(move || serve(&served, end))?;
+            thread::spawn(Builder::new().name(THREAD.to_owned()), move || serve(&served, end))?;
         Ok(Self { shared, config, port, thread: Some(thread), ended })
     }
 

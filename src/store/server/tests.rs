@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::thread;
 use std::time::Instant;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

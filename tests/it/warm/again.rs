@@ -78,6 +78,7 @@ again! {
         a_notice_reaches_who_listens_and_kills_nobody,
         a_signal_that_the_user_names_ends_the_job,
         a_scheduler_that_signals_everybody_at_once_is_named_and_no_rank_is,
+        no_thread_but_the_first_takes_signals,
         a_hangup_that_the_caller_ignores_is_ignored,
         a_caller_that_blocks_or_ignores_signals_changes_nothing,
         in_the_background_of_a_script_an_interrupt_is_not_meant_for_the_job,
