@@ -26,9 +26,8 @@ pub struct Opened {
     pub filters: [Option<Filter>; 2],
 }
 
-/// Makes everything, or nothing that would keep a descriptor open.
-pub fn open(config: &LogConfig, attempt: u32) -> Result<Opened, LogsError> {
-    let folder = config.run_dir.as_ref().map(|dir| dir.join(format!("attempt_{attempt}")));
+/// Makes everything, or nothing that would keep a descriptor open; without a folder no files.
+pub fn open(config: &LogConfig, folder: Option<PathBuf>) -> Result<Opened, LogsError> {
     let ranks = config.ranks.len();
     let tail_limit = limit_for(2 * ranks);
     let mut opened =

@@ -275,10 +275,20 @@ impl Logs {
     /// The caller gives each pipe end to its rank and drops it. An attempt that is still open is
     /// closed without waiting.
     pub fn open_attempt(&mut self, attempt: u32) -> Result<Vec<RankPipes>, LogsError> {
+        let folder = self.config.run_dir.as_ref();
+        self.open_in(folder.map(|dir| dir.join(format!("attempt_{attempt}"))))
+    }
+
+    /// The same without folders and files: all output goes to the console.
+    pub fn open_attempt_without_files(&mut self) -> Result<Vec<RankPipes>, LogsError> {
+        self.open_in(None)
+    }
+
+    fn open_in(&mut self, folder: Option<PathBuf>) -> Result<Vec<RankPipes>, LogsError> {
         if self.attempt_open {
             self.close_attempt(Duration::ZERO);
         }
-        let opened = attempt::open(&self.config, attempt)?;
+        let opened = attempt::open(&self.config, folder)?;
         self.attempt_open = true;
         self.send(Command::Open(opened.streams, Box::new(opened.filters)));
         Ok(opened.pipes)

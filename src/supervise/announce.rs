@@ -69,6 +69,13 @@ pub fn asked_between(signal: i32) -> String {
     format!("nvlaunch: {}: no rank runs; ending\n", signal_name(signal))
 }
 
+/// A further attempt writes no log files, for this reason.
+pub fn no_log_files(attempt: u32, why: &str) -> String {
+    format!(
+        "nvlaunch: attempt {attempt} (from 0) has no log files: {why}; its output is shown here\n"
+    )
+}
+
 /// Another attempt follows the one that ended as `past` says; a failure that is final is the
 /// report's.
 pub fn restart(past: &AttemptRecord) -> Option<String> {

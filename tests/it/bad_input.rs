@@ -228,3 +228,20 @@ fn a_full_disk_does_not_end_the_job_and_the_loss_is_said() {
     assert!(end.stderr.contains("bytes are missing in log files"), "{}", end.stderr);
     assert!(end.stderr.contains("No space left"), "{}", end.stderr);
 }
+
+#[test]
+fn a_disk_that_is_full_by_now_ends_no_job() {
+    if !is_root() {
+        return println!("skipped: only root can mount a small file system");
+    }
+    // Room for the files of the first attempt: the root, the run folder, its record, two folders and
+    // two files.
+    let small = "mount -t tmpfs -o nr_inodes=8 none tmp && exec \"$@\"";
+    let options = ["--log-dir", "tmp", "-r", "3", "--max-restarts", "1"];
+    let job = launch(&marker(), &options, "attempt 1 [ say again exit 0 ] say before exit 3");
+    let end = called_by(job, &["unshare", "-m", "sh", "-c", small, "sh"]).run().expect_code(0);
+    assert!(end.stderr.contains("has no log files: cannot make the log folder"), "{}", end.stderr);
+    assert!(end.stderr.contains("No space left"), "{}", end.stderr);
+    // What would have gone to a file is shown.
+    assert!(end.stdout.contains("again") && !end.stdout.contains("before"), "{}", end.stdout);
+}

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::{KEEPER, MAX_KEEPERS, Runtime};
+use crate::logs::{LogsError, RankPipes};
 use crate::plan::AttemptEnv;
+use crate::supervise::announce;
 use crate::supervise::event::Event;
 use crate::supervise::keeper::Keeper;
 use crate::warm::request::Waiting;
@@ -26,7 +28,7 @@ impl Runtime<'_> {
                 return;
             }
         };
-        let pipes = match self.logs.open_attempt(attempt) {
+        let pipes = match self.open_logs(attempt) {
             Ok(pipes) => pipes,
             Err(error) => {
                 answers.push_back(failed(0, error_chain(&error)));
@@ -60,6 +62,19 @@ impl Runtime<'_> {
             self.warm.cold_attempt(self.clock.now());
             self.spawn_cold(waiting, answers);
         }
+    }
+
+    /// A disk that is full by now ends no job (S8); one that is so at the start is said before
+    /// anything was done.
+    fn open_logs(&mut self, attempt: u32) -> Result<Vec<RankPipes>, LogsError> {
+        let opened = self.logs.open_attempt(attempt);
+        if attempt > 0
+            && let Err(error @ (LogsError::Folder { .. } | LogsError::File { .. })) = &opened
+        {
+            self.say(Some(announce::no_log_files(attempt, &error_chain(error))));
+            return self.logs.open_attempt_without_files();
+        }
+        opened
     }
 
     pub(super) fn spawn_cold(&mut self, waiting: Vec<Waiting>, answers: &mut VecDeque<Event>) {
