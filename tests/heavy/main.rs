@@ -12,6 +12,7 @@ mod harness;
 #[path = "../it/kills/mod.rs"]
 mod kills;
 mod kills_real;
+mod slurm;
 mod warm;
 
 use std::io::Write as _;
