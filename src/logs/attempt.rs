@@ -27,13 +27,13 @@ pub struct Opened {
 }
 
 /// Makes everything, or nothing that would keep a descriptor open; without a folder no files.
-pub fn open(config: &LogConfig, folder: Option<PathBuf>) -> Result<Opened, LogsError> {
+pub fn open(config: &LogConfig, folder: Option<&Path>) -> Result<Opened, LogsError> {
     let ranks = config.ranks.len();
     let tail_limit = limit_for(2 * ranks);
     let mut opened =
         Opened { pipes: Vec::with_capacity(ranks), streams: Vec::new(), filters: [None, None] };
     for (index, label) in (0..).zip(&config.ranks) {
-        let rank_folder = folder.as_ref().map(|folder| folder.join(label.local_rank.to_string()));
+        let rank_folder = folder.map(|folder| folder.join(label.local_rank.to_string()));
         if let Some(path) = &rank_folder {
             make_folder(path)?;
         }
@@ -59,7 +59,7 @@ pub fn open(config: &LogConfig, folder: Option<PathBuf>) -> Result<Opened, LogsE
         let error_file = rank_folder.map(|folder| folder.join("error.json"));
         opened.pipes.push(RankPipes { stdout, stderr, error_file });
     }
-    if let Some(folder) = &folder {
+    if let Some(folder) = folder {
         let needles = [&config.spec.stdout_filters, &config.spec.stderr_filters];
         for (std, needles) in Std::BOTH.into_iter().zip(needles) {
             if !needles.is_empty() {

@@ -32,7 +32,7 @@ pub(crate) mod wake;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, mpsc};
@@ -276,7 +276,8 @@ impl Logs {
     /// closed without waiting.
     pub fn open_attempt(&mut self, attempt: u32) -> Result<Vec<RankPipes>, LogsError> {
         let folder = self.config.run_dir.as_ref();
-        self.open_in(folder.map(|dir| dir.join(format!("attempt_{attempt}"))))
+        let folder = folder.map(|dir| dir.join(format!("attempt_{attempt}")));
+        self.open_in(folder.as_deref())
     }
 
     /// The same without folders and files: all output goes to the console.
@@ -284,7 +285,7 @@ impl Logs {
         self.open_in(None)
     }
 
-    fn open_in(&mut self, folder: Option<PathBuf>) -> Result<Vec<RankPipes>, LogsError> {
+    fn open_in(&mut self, folder: Option<&Path>) -> Result<Vec<RankPipes>, LogsError> {
         if self.attempt_open {
             self.close_attempt(Duration::ZERO);
         }
