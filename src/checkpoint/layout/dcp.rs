@@ -41,11 +41,11 @@ const STEP_BYTES: u64 = 64 << 10;
 /// By how much a shard of a save that ended may be newer, where several machines' clocks set the times
 /// of one file system. The index is written some milliseconds after the last shard as it is (4 ms
 /// were measured for the smallest save), and the next save begins to write as many after the index.
-const SKEW: Duration = Duration::from_millis(2);
+pub(super) const SKEW: Duration = Duration::from_millis(2);
 
 /// Nobody copies slower than this, in bytes a second, after a pause of [`COPY_PAUSE`].
 const COPY_SPEED: u64 = 4 << 20;
-const COPY_PAUSE: Duration = Duration::from_secs(10);
+pub(super) const COPY_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a folder of DCP is like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

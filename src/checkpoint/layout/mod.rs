@@ -2,6 +2,7 @@
 
 pub mod accelerate;
 pub mod composer;
+mod copied;
 pub mod dcp;
 mod dcp_index;
 pub mod deepspeed;

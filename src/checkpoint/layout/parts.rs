@@ -15,6 +15,7 @@ use crate::checkpoint::io::{Entry, Io, IoError, Stat};
 use crate::checkpoint::read::{safetensors, text, torch_file};
 use crate::checkpoint::{Flaw, Found, Judged, Layout, Verdict};
 
+use super::copied;
 use super::dcp::{self, Dcp};
 
 /// The most flaws of one candidate that are told.
@@ -269,8 +270,14 @@ impl Parts {
         let Some(end) = self.times.get(marker).copied() else { return Ok(()) };
         let newer = self.times.iter().filter(|(name, time)| **time > end && names(name));
         let newer: Vec<String> = newer.map(|(name, _)| name.clone()).collect();
-        for name in newer.into_iter().take(MAX_FLAWS) {
-            if self.is_newer(&name, marker, io)? {
+        if newer.is_empty() {
+            return Ok(());
+        }
+        let Some(end) = self.stat(marker, io)? else { return Ok(()) };
+        let all = self.all_stats(io)?;
+        for name in newer {
+            let Some(file) = self.stat(&name, io)? else { continue };
+            if dcp::is_rewritten(&file, &end) || !copied::came_together(&file, &end, &all) {
                 let what = format!(
                     "is newer than {marker}, which is written last: a save over an older one did \
                      not end (if it was copied and is right, `touch` {marker})"
@@ -284,12 +291,35 @@ impl Parts {
 
     /// Whether a file was written over after `marker` was written; copies are left alone.
     fn is_newer(&self, name: &str, marker: &str, io: &mut Io) -> Result<bool, IoError> {
-        let mut stat = |name: &str| match io.stat(&self.folder.join(name)) {
+        let both = self.stat(name, io)?.zip(self.stat(marker, io)?);
+        Ok(both.is_some_and(|(file, marker)| dcp::is_rewritten(&file, &marker)))
+    }
+
+    /// One look at a file; `None` where it is gone.
+    fn stat(&self, name: &str, io: &mut Io) -> Result<Option<Stat>, IoError> {
+        match io.stat(&self.folder.join(name)) {
             Err(error) if error.is_flaw() => Ok(None),
             stat => stat.map(Some),
-        };
-        let both = stat(name)?.zip(stat(marker)?);
-        Ok(both.is_some_and(|(file, marker)| dcp::is_rewritten(&file, &marker)))
+        }
+    }
+
+    /// One look at every file, of the folders in it too.
+    fn all_stats(&self, io: &mut Io) -> Result<Vec<Stat>, IoError> {
+        let mut all = Vec::new();
+        for (name, is_folder) in &self.names {
+            if !is_folder {
+                all.extend(self.stat(name, io)?);
+                continue;
+            }
+            let entries = match io.list(&self.folder.join(name)) {
+                Err(error) if error.is_flaw() => continue,
+                entries => entries?,
+            };
+            for file in named(&entries, false) {
+                all.extend(self.stat(&format!("{name}/{file}"), io)?);
+            }
+        }
+        Ok(all)
     }
 
     /// The numbers between `before` and `after` in names of files.
