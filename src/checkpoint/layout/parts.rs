@@ -119,8 +119,9 @@ impl Parts {
     ) -> Result<Option<torch_file::TorchFile>, IoError> {
         let checked = torch_file::check(&self.folder.join(name), io);
         let file = self.noted(name, checked)?;
-        if let Some(file) = &file {
-            self.count(name, file.size, file.modified);
+        match &file {
+            Some(file) => self.count(name, file.size, file.modified),
+            None => self.count_flawed(name, io)?,
         }
         Ok(file)
     }
@@ -128,8 +129,17 @@ impl Parts {
     /// Checks a file of safetensors, below the folder.
     pub fn safetensors(&mut self, name: &str, io: &mut Io) -> Result<(), IoError> {
         let checked = safetensors::check(&self.folder.join(name), io);
-        if let Some(file) = self.noted(name, checked)? {
-            self.count(name, file.size, file.modified);
+        match self.noted(name, checked)? {
+            Some(file) => self.count(name, file.size, file.modified),
+            None => self.count_flawed(name, io)?,
+        }
+        Ok(())
+    }
+
+    /// Counts a file with a flaw, where it is there: it may be being written, and its age tells.
+    fn count_flawed(&mut self, name: &str, io: &mut Io) -> Result<(), IoError> {
+        if let Some(stat) = self.stat(name, io)? {
+            self.count(name, stat.size, stat.modified);
         }
         Ok(())
     }
