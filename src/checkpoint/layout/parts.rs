@@ -165,7 +165,7 @@ impl Parts {
         self.count(name, stat.size, stat.modified);
         let parsed = match text::nothing_in(&bytes) {
             Some(what) => Err(what.to_owned()),
-            None => serde_json::from_slice(&bytes).map_err(|error| {
+            None => parsed(&bytes).map_err(|error| {
                 if error.is_eof() {
                     "was cut off".to_owned()
                 } else {
@@ -377,6 +377,14 @@ impl Parts {
         let Self { bytes, files, modified, .. } = self;
         Judged { verdict, step, bytes, files, modified }
     }
+}
+
+/// JSON as Python writes it: a loss that overflowed stands in a Trainer's history as `NaN`.
+fn parsed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(bytes).or_else(|error| match text::without_nan(bytes) {
+        Some(bytes) => serde_json::from_slice(&bytes),
+        None => Err(error),
+    })
 }
 
 /// Whether neighbours were saved by just as many ranks, and none by more.

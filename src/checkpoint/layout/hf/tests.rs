@@ -39,6 +39,20 @@ fn what_is_wrong_is_said() {
             |at| text(&at.join(STATE), r#"{"global_step": 10}"#),
             "trainer_state.json is of step 10, and the folder's name says 20",
         ),
+        (
+            |at| {
+                let history = r#"[{"loss": NaN}, {"grad_norm": -Infinity}]"#;
+                let state = format!(r#"{{"log_history": {history}, "global_step": 20}}"#);
+                text(&at.join(STATE), state);
+                text(&at.join("config.json"), r#"{"scale": Infinity}"#);
+                age(&at.join("config.json"), 1);
+            },
+            "whole",
+        ),
+        (
+            |at| text(&at.join(STATE), r#"{"log_history": [{"loss": NaN}], "global_step": 2"#),
+            "trainer_state.json was cut off",
+        ),
         (|at| cut(&at.join("config.json")), "config.json was cut off"),
         (
             |at| fs::remove_file(at.join("model.safetensors")).unwrap(),
