@@ -88,7 +88,7 @@ impl Parts {
     }
 
     fn count(&mut self, name: &str, size: u64, modified: Option<SystemTime>) {
-        self.bytes += size;
+        self.bytes = self.bytes.saturating_add(size);
         self.files += 1;
         self.modified = self.modified.max(modified);
         if let Some(modified) = modified {
@@ -264,7 +264,7 @@ impl Parts {
             None => flaw,
         };
         self.flaws.extend(judged.flaws.into_iter().map(below));
-        self.bytes += judged.bytes;
+        self.bytes = self.bytes.saturating_add(judged.bytes);
         self.files += judged.files;
         self.modified = self.modified.max(judged.modified);
     }
@@ -347,7 +347,7 @@ impl Parts {
     ) {
         let there = self.numbers(before, after);
         let count = there.len() as u64;
-        let highest = there.last().map_or(0, |last| last + 1);
+        let highest = there.last().map_or(0, |last| last.saturating_add(1));
         let world = world.map_or(0, u64::from);
         let needed = if highest >= world || saved_by_fewer(count, neighbours, before, after) {
             highest
@@ -394,7 +394,7 @@ fn saved_by_fewer(count: u64, neighbours: &[BTreeSet<String>], before: &str, aft
             .iter()
             .filter_map(|name| between(name, before, after))
             .max()
-            .map_or(0, |last| last + 1)
+            .map_or(0, |last| last.saturating_add(1))
     };
     let counts = neighbours.iter().map(ranks);
     count > 0 && counts.max() == Some(count)

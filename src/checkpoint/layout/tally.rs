@@ -39,7 +39,7 @@ impl Tally {
 
     /// A file that was looked at.
     pub fn add(&mut self, size: u64, modified: Option<SystemTime>) {
-        self.bytes += size;
+        self.bytes = self.bytes.saturating_add(size);
         self.files += 1;
         self.modified = self.modified.max(modified);
     }
@@ -47,7 +47,7 @@ impl Tally {
     /// A folder of DCP, or of `DeepSpeed`, that was judged; `below` is its name where it is not the
     /// checkpoint itself.
     pub fn folder(&mut self, below: Option<&str>, judged: Dcp) {
-        self.bytes += judged.bytes;
+        self.bytes = self.bytes.saturating_add(judged.bytes);
         self.files += judged.files;
         self.modified = self.modified.max(judged.modified);
         for flaw in judged.flaws {

@@ -151,6 +151,19 @@ fn ranks_that_are_missing_are_told_from_a_smaller_job() {
 }
 
 #[test]
+fn a_rank_beyond_all_numbers_is_no_end() {
+    let folder = tempfile::tempdir().unwrap();
+    save(folder.path(), 10);
+    save(folder.path(), 20);
+    for step in [10, 20] {
+        let at = folder.path().join(format!("checkpoint-{step}/rng_state_{}.pth", u64::MAX));
+        torch(&at, &Item::Dict(vec![]));
+    }
+    let said = said(Layout::Hf, folder.path(), &job(4)).remove(0);
+    assert!(said.contains("rng_state_2.pth is missing, and others are"), "{said}");
+}
+
+#[test]
 fn random_states_fit_each_other_where_nobody_knows_the_ranks() {
     let folder = tempfile::tempdir().unwrap();
     save(folder.path(), 10);
