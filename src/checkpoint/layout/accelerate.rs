@@ -4,7 +4,7 @@
 //! counts the saves; scripts name others: `step_{N}`, `epoch_{N}`, and `checkpoint-{N}` as in the
 //! examples of Diffusers. Rank 0 writes models, optimizers, schedulers, samplers, the scaler, its
 //! random state and, last, the registered objects (`custom_checkpoint_{i}.pkl`); the other ranks
-//! write their random states, and nobody waits for them. All but safetensors are from `torch.save`,
+//! write their random states, the scaler and the states of data loaders, and nobody waits for them. All but safetensors are from `torch.save`,
 //! whatever their names end with.
 //!
 //! - A1: `random_states_{r}.pkl` of every rank is there, and nothing that rank 0 writes before its
@@ -25,6 +25,9 @@ use super::{Adapter, Cx};
 const RANDOM: (&str, &str) = ("random_states_", ".pkl");
 const OWN: &str = "random_states_0.pkl";
 const CUSTOM: (&str, &str) = ("custom_checkpoint_", ".pkl");
+const SCALER: &str = "scaler.pt";
+/// What the names of the states of data loaders begin with.
+const LOADER: &str = "dl_state_dict";
 /// The folder of automatic names.
 const PROJECT: &str = "checkpoints";
 /// How many folders are looked into to learn whose they are.
@@ -104,14 +107,19 @@ impl Adapter for Accelerate {
         }
         let has_optimizer = judge_optimizers(&mut parts, io)? || has_deepspeed;
         judge_neighbours(&mut parts, &found.path, cx, io)?;
-        let is_own = |name: &str| {
-            between(name, CUSTOM.0, CUSTOM.1).is_none()
-                && between(name, RANDOM.0, RANDOM.1).is_none()
-        };
         parts.not_newer_than(OWN, is_own, io)?;
         let export = (!has_optimizer).then(|| "weights only: no optimizer.bin".to_owned());
         Ok(parts.finish(export, None))
     }
+}
+
+/// Whether rank 0 alone writes a file, and before its random state: every rank writes the scaler and
+/// the states of data loaders (`save_accelerator_state`, accelerate 1.15), the last one after that.
+fn is_own(name: &str) -> bool {
+    between(name, CUSTOM.0, CUSTOM.1).is_none()
+        && between(name, RANDOM.0, RANDOM.1).is_none()
+        && name != SCALER
+        && !name.starts_with(LOADER)
 }
 
 /// The folders of the newest kind that a script of Accelerate left.
@@ -187,10 +195,10 @@ fn judge_optimizers(parts: &mut Parts, io: &mut Io) -> Result<bool, IoError> {
     for name in &shards {
         parts.dcp(name, io)?;
     }
-    let others = ["scheduler", "sampler", "dl_state_dict"];
+    let others = ["scheduler", "sampler", LOADER];
     let files = parts.files(|name| {
         others.iter().any(|start| is_one(name, start))
-            || name == "scaler.pt"
+            || name == SCALER
             || between(name, CUSTOM.0, CUSTOM.1).is_some()
             || between(name, RANDOM.0, RANDOM.1).is_some()
     });
@@ -212,9 +220,9 @@ fn judge_neighbours(parts: &mut Parts, folder: &Path, cx: &Cx, io: &mut Io) -> R
     let has_none = parts.numbers(RANDOM.0, RANDOM.1).is_empty();
     parts.ranks(RANDOM, cx.world_size.or(has_none.then_some(1)), &names);
     if let Some((neighbour, names)) = neighbours.first() {
-        let needed = names.iter().filter(|name| {
-            between(name, CUSTOM.0, CUSTOM.1).is_some() || ["scaler.pt"].contains(&name.as_str())
-        });
+        let needed = names
+            .iter()
+            .filter(|name| between(name, CUSTOM.0, CUSTOM.1).is_some() || name.as_str() == SCALER);
         let missing: Vec<&String> = needed.filter(|name| !parts.has_file(name)).collect();
         for name in missing {
             parts.flaw(name.as_str(), format!("is missing, and {neighbour} has it"));

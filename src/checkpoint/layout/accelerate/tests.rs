@@ -51,6 +51,16 @@ fn what_is_wrong_is_said() {
             "optimizer.bin is newer than random_states_0.pkl, which is written last: a save over an \
              older one did not end (if it was copied and is right, `touch` random_states_0.pkl)",
         ),
+        (
+            |at| {
+                for name in ["scaler.pt", "dl_state_dict.bin", "dl_state_dict_1.bin"] {
+                    torch(&at.join(name), &Item::Dict(vec![]));
+                    age(&at.join(name), 20);
+                }
+            },
+            // another rank wrote them later
+            "whole",
+        ),
     ];
     for (damage, expected) in cases {
         let folder = tempfile::tempdir().unwrap();
