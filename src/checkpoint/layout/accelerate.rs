@@ -127,21 +127,32 @@ fn find_in(folder: &Path, entries: &[Entry], io: &mut Io) -> Result<Vec<Found>, 
     let kinds = named(entries, true).filter_map(|name| Some((kind_of(name)?, name)));
     let mut named: Vec<((Kind, u64), &str)> = kinds.collect();
     named.sort_by_key(|((_, number), _)| std::cmp::Reverse(*number));
-    let is_ours = |kinds: &[Kind], io: &mut Io| -> Result<bool, IoError> {
-        let looks = named.iter().filter(|((kind, _), _)| kinds.contains(kind)).take(LOOKS);
-        for (_, name) in looks {
-            match io.stat(&folder.join(name).join(OWN)) {
-                Ok(_) => return Ok(true),
-                Err(error) if error.is_flaw() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(false)
+    let newest = |is_meant: fn(Kind) -> bool| {
+        named.iter().filter(move |((kind, _), _)| is_meant(*kind)).take(LOOKS)
     };
-    // Nobody else has names with an underscore and a number; the others are many frameworks'.
-    let mut kinds = vec![Kind::Save];
-    if is_ours(&[Kind::Step, Kind::Epoch], io)? {
-        kinds.extend([Kind::Step, Kind::Epoch]);
+    let mut kinds = Vec::new();
+    // Others, too, call what they save with `torch.distributed.checkpoint` so.
+    for (_, name) in newest(|kind| kind == Kind::Save) {
+        match io.list(&folder.join(name)) {
+            Ok(entries) if is_ours(&entries) => {
+                kinds.push(Kind::Save);
+                break;
+            }
+            Ok(_) => {}
+            Err(error) if error.is_flaw() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // These are many frameworks' names: here the first rank must have come to its end.
+    for (_, name) in newest(|kind| kind != Kind::Save) {
+        match io.stat(&folder.join(name).join(OWN)) {
+            Ok(_) => {
+                kinds.extend([Kind::Step, Kind::Epoch]);
+                break;
+            }
+            Err(error) if error.is_flaw() => {}
+            Err(error) => return Err(error),
+        }
     }
     named.retain(|((kind, _), _)| kinds.contains(kind));
     let used: BTreeSet<Kind> = named.iter().map(|((kind, _), _)| *kind).collect();
@@ -153,6 +164,22 @@ fn find_in(folder: &Path, entries: &[Entry], io: &mut Io) -> Result<Vec<Found>, 
         found.push(parts::found(Layout::Accelerate, folder.join(name), order, step, io)?);
     }
     Ok(found)
+}
+
+/// Whether a folder holds what `save_state` writes, and is none of `torch.distributed.checkpoint`.
+fn is_ours(entries: &[Entry]) -> bool {
+    let is_dcp = |name: &str| name == ".metadata" || name.starts_with("__");
+    let has_end = |name: &str, start: &str, end: &str| {
+        name.strip_prefix(start).is_some_and(|rest| rest.ends_with(end))
+    };
+    let is_known = |name: &str| {
+        [RANDOM.0, CUSTOM.0, "pytorch_model"].iter().any(|start| name.starts_with(start))
+            || has_end(name, "model", ".safetensors")
+            || ["optimizer", "scheduler", "sampler"]
+                .iter()
+                .any(|start| has_end(name, start, ".bin"))
+    };
+    !named(entries, false).any(is_dcp) && entries.iter().filter_map(Entry::text).any(is_known)
 }
 
 /// `pytorch_model/` and `pytorch_model_1/` are the engine's tags.

@@ -109,6 +109,22 @@ fn names_of_scripts_are_known_by_what_is_in_them() {
 }
 
 #[test]
+fn folders_of_others_with_the_automatic_names_are_left_to_them() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("checkpoint_300")).unwrap();
+    assert!(said_of(Layout::Accelerate, folder.path()).is_empty(), "an empty one is anybody's");
+    for name in [".metadata", "__0_0.distcp"] {
+        text(&folder.path().join("checkpoint_200").join(name), "…");
+        // beside the shards somebody may have left weights
+        safetensors(&folder.path().join("checkpoint_200/model.safetensors"));
+        assert!(said_of(Layout::Accelerate, folder.path()).is_empty(), "{name}");
+    }
+    save(&folder.path().join("checkpoint_100"));
+    let said = said_of(Layout::Accelerate, folder.path());
+    assert_eq!(said.last().map(String::as_str), Some("checkpoint_100 whole"));
+}
+
+#[test]
 fn names_say_what_they_count() {
     for (name, kind) in [
         ("checkpoint_0", Some((Kind::Save, 0))),
