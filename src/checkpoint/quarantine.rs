@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use super::io::{Io, IoError};
 use super::layout::Pointer;
 use super::scan::Candidate;
+use super::{Judged, Verdict};
 
 /// What every such name begins with; hidden from `ls`.
 pub const PREFIX: &str = ".nvlaunch-quarantine";
@@ -50,6 +51,9 @@ pub fn put_aside(
     if let Some(pointer) = pointer.filter(names_it) {
         return Err(format!("{} names it", pointer.file));
     }
+    if candidate.judged.as_ref().is_some_and(is_doubtful) {
+        return Err("fewer ranks than this job has may have saved it".to_owned());
+    }
     if others_write && is_young(candidate, io).map_err(|error| format!("it {error}"))? {
         return Err("it was written a moment ago, perhaps by another job".to_owned());
     }
@@ -64,6 +68,12 @@ pub fn put_aside(
         };
     }
     Err("too many of that name were put aside".to_owned())
+}
+
+/// Q1: nothing but doubts speaks against it.
+fn is_doubtful(judged: &Judged) -> bool {
+    let Verdict::Broken(flaws) = &judged.verdict else { return false };
+    !flaws.is_empty() && flaws.iter().all(|flaw| flaw.is_doubt)
 }
 
 /// Q4; also where nothing tells its age.
@@ -116,7 +126,7 @@ fn new_name(name: &str, number: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{Found, Judged, Layout, Verdict};
+    use crate::checkpoint::{Flaw, Found, Layout};
 
     fn candidate(path: &Path, modified: SystemTime) -> Candidate {
         let judged = Judged {
@@ -187,6 +197,21 @@ mod tests {
         let mut io = Io::until(None);
         let moved = put_aside(folder.path(), &candidate(&path, now), Some(&other), false, &mut io);
         assert!(moved.is_ok(), "our own ranks are gone: {moved:?}");
+    }
+
+    #[test]
+    fn what_a_smaller_job_may_have_saved_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("step-1200");
+        std::fs::create_dir(&path).unwrap();
+        let mut candidate = candidate(&path, SystemTime::now());
+        let mut aside = |flaws| {
+            candidate.judged.as_mut().unwrap().verdict = Verdict::Broken(flaws);
+            put_aside(folder.path(), &candidate, None, false, &mut Io::until(None))
+        };
+        let doubt = Flaw::doubt("random_states_2.pkl", "is missing");
+        assert!(aside(vec![doubt.clone()]).unwrap_err().contains("fewer ranks"));
+        assert!(aside(vec![doubt, Flaw::new("a", "is empty")]).is_ok());
     }
 
     #[test]

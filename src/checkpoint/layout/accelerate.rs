@@ -7,7 +7,7 @@
 //! write their random states, the scaler and the states of data loaders, and nobody waits for them. All but safetensors are from `torch.save`,
 //! whatever their names end with.
 //!
-//! - A1: `random_states_{r}.pkl` of every rank is there, and nothing that rank 0 writes before its
+//! - A1: `random_states_{r}.pkl` of every rank that saved ([`Savers`]) is there, and nothing that rank 0 writes before its
 //!   own is newer.
 //! - A2: registered objects that the neighbour has must be there, too: `load_state` raises without
 //!   them. The first save of a job that was cut between them cannot be told from a whole one.
@@ -20,6 +20,7 @@ use crate::checkpoint::io::{Entry, Io, IoError};
 use crate::checkpoint::{Found, Judged, Layout};
 
 use super::parts::{self, Parts, between, is_fsdp_file, named, number};
+use super::random::Savers;
 use super::{Adapter, Cx};
 
 const RANDOM: (&str, &str) = ("random_states_", ".pkl");
@@ -244,8 +245,8 @@ fn judge_neighbours(parts: &mut Parts, folder: &Path, cx: &Cx, io: &mut Io) -> R
     };
     let neighbours = parts::neighbours(folder, number_in, io)?;
     let names: Vec<BTreeSet<String>> = neighbours.iter().map(|(_, names)| names.clone()).collect();
-    let has_none = parts.numbers(RANDOM.0, RANDOM.1).is_empty();
-    parts.ranks(RANDOM, cx.world_size.or(has_none.then_some(1)), &names);
+    let savers = Savers { cx, claimed: None, least: 1, neighbours: &names };
+    savers.judge(parts, RANDOM);
     if let Some((neighbour, names)) = neighbours.first() {
         let needed = names
             .iter()

@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use serde::de::IgnoredAny;
 
 use crate::checkpoint::io::{Entry, Io, IoError, Stat};
+use crate::checkpoint::read::pickle::Value;
 use crate::checkpoint::read::{safetensors, text, torch_file};
 use crate::checkpoint::{Flaw, Found, Judged, Layout, Verdict};
 
@@ -87,6 +88,16 @@ impl Parts {
         self.flaws.push(Flaw::new(file, what));
     }
 
+    /// Something is wrong unless fewer ranks saved than the job has now.
+    pub fn doubt(&mut self, file: impl Into<String>, what: impl Into<String>) {
+        self.flaws.push(Flaw::doubt(file, what));
+    }
+
+    /// When the newest of the files that were looked at was written.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.modified
+    }
+
     fn count(&mut self, name: &str, size: u64, modified: Option<SystemTime>) {
         self.bytes = self.bytes.saturating_add(size);
         self.files += 1;
@@ -124,6 +135,19 @@ impl Parts {
             None => self.count_flawed(name, io)?,
         }
         Ok(file)
+    }
+
+    /// What is pickled in a file that was found whole.
+    pub fn load(
+        &self,
+        name: &str,
+        file: &torch_file::TorchFile,
+        io: &mut Io,
+    ) -> Result<Option<Value>, IoError> {
+        match torch_file::load(&self.folder.join(name), file, io) {
+            Err(error) if error.is_flaw() => Ok(None),
+            value => value,
+        }
     }
 
     /// Checks a file of safetensors, below the folder.

@@ -100,7 +100,11 @@ impl Ground {
         let request = |layout| Request {
             folder: self.folder.clone(),
             layout,
-            cx: Cx { world_size: Some(self.case.world), pattern: self.case.pattern.clone() },
+            cx: Cx {
+                world_size: Some(self.case.world),
+                since: None,
+                pattern: self.case.pattern.clone(),
+            },
             all: false,
         };
         let layout = Layout::from_name(&self.case.layout).expect("a layout of ours");
