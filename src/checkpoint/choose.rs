@@ -178,12 +178,15 @@ pub fn choose(wanted: &Choose, between: impl Fn(Duration)) -> Result<Chosen, Str
                 continue;
             }
         }
-        let passed = passed_over(&scan, wanted);
-        let Some(chosen) = scan.chosen() else { return Ok(Chosen { point: None, passed }) };
         // S2
-        let again = scan::judge_again(&chosen.found, &wanted.look.request.cx, &mut io);
-        if again.verdict == Verdict::Whole {
-            return Ok(Chosen { point: Some(Point::of(chosen)), passed });
+        let is_still_whole = scan.chosen().is_none_or(|chosen| {
+            let again = scan::judge_again(&chosen.found, &wanted.look.request.cx, &mut io);
+            again.verdict == Verdict::Whole
+        });
+        if is_still_whole {
+            // Only now: what a round before this one had renamed would be told by nobody.
+            let passed = passed_over(&scan, wanted, &mut io);
+            return Ok(Chosen { point: scan.chosen().map(Point::of), passed });
         }
     }
     let folder = folder.display();
@@ -194,12 +197,15 @@ pub fn choose(wanted: &Choose, between: impl Fn(Duration)) -> Result<Chosen, Str
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     path: PathBuf,
+    /// When it was found to be written last, before it was judged.
+    modified: Option<SystemTime>,
     judged: Option<Judged>,
 }
 
 impl Seen {
     fn is_fresh(&self) -> bool {
-        let modified = self.judged.as_ref().and_then(|judged| judged.modified);
+        let judged = self.judged.as_ref().and_then(|judged| judged.modified);
+        let modified = judged.max(self.modified);
         // What is younger than now was written by a machine with another clock, who knows when.
         modified.is_some_and(|at| at.elapsed().map_or(true, |age| age < FRESH))
     }
@@ -209,13 +215,14 @@ fn seen(scan: &Scan) -> Vec<Seen> {
     let upto = scan.chosen.map_or(scan.candidates.len(), |chosen| chosen + 1);
     let seen = |candidate: &Candidate| Seen {
         path: candidate.found.path.clone(),
+        modified: candidate.found.modified,
         judged: candidate.judged.clone(),
     };
     scan.candidates[..upto].iter().map(seen).collect()
 }
 
 /// What is newer than the chosen one; what is broken is renamed aside where that is asked for.
-fn passed_over(scan: &Scan, wanted: &Choose) -> Vec<Passed> {
+fn passed_over(scan: &Scan, wanted: &Choose, io: &mut Io) -> Vec<Passed> {
     let mut list = Vec::new();
     for candidate in scan.newer() {
         let Some(judged) = &candidate.judged else { continue };
@@ -229,7 +236,7 @@ fn passed_over(scan: &Scan, wanted: &Choose) -> Vec<Passed> {
                     let folder = &wanted.look.request.folder;
                     let pointer = scan.pointer.as_ref();
                     let others_write = wanted.others_write;
-                    match quarantine::put_aside(folder, candidate, pointer, others_write) {
+                    match quarantine::put_aside(folder, candidate, pointer, others_write, io) {
                         Ok(to) => passed.renamed_to = Some(to),
                         Err(why) => passed.stays = Some(why),
                     }
@@ -241,4 +248,61 @@ fn passed_over(scan: &Scan, wanted: &Choose) -> Vec<Passed> {
         list.push(passed);
     }
     list
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs;
+
+    use super::super::layout::Cx;
+    use super::*;
+
+    /// A save of DCP without its index, so old in seconds, in a folder of its own.
+    fn torn(folder: &Path, age: u64) {
+        let torn = folder.join("step_20");
+        fs::create_dir(&torn).unwrap();
+        let shard = torn.join("__0_0.distcp");
+        fs::write(&shard, "PK").unwrap();
+        let then = SystemTime::now() - Duration::from_secs(age);
+        for path in [shard, torn] {
+            fs::File::open(path).unwrap().set_modified(then).unwrap();
+        }
+    }
+
+    /// What is chosen at a start, and how often it was waited for rest.
+    fn chosen(folder: &Path) -> (Chosen, u32) {
+        let folder = folder.to_owned();
+        let request = Request { folder, layout: None, cx: Cx::default(), all: false };
+        let look = Look { request, deadline: Duration::from_secs(600) };
+        let waits = Cell::new(0);
+        let wanted = Choose { look, others_write: true, quarantine: true };
+        let chosen = choose(&wanted, |_| waits.set(waits.get() + 1)).unwrap();
+        (chosen, waits.get())
+    }
+
+    #[test]
+    fn a_torn_save_is_looked_at_twice_while_it_is_fresh_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        // As one from a machine whose clock is ahead: fresh however slow this test is.
+        torn(folder.path(), 0);
+        let ahead = SystemTime::now() + Duration::from_secs(3600);
+        let shard = folder.path().join("step_20/__0_0.distcp");
+        fs::File::open(shard).unwrap().set_modified(ahead).unwrap();
+        let (chosen, waits) = chosen(folder.path());
+        assert_eq!((chosen.point, waits), (None, 1));
+        let stays = chosen.passed[0].stays.as_deref();
+        assert_eq!(stays, Some("it was written a moment ago, perhaps by another job"));
+    }
+
+    #[test]
+    fn a_torn_save_of_old_is_put_aside_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        torn(folder.path(), 9 * 86_400);
+        let (chosen, waits) = chosen(folder.path());
+        assert_eq!((chosen.passed.len(), waits), (1, 0));
+        let passed = &chosen.passed[0];
+        assert_eq!(passed.why, "is not whole: .metadata is missing: the save did not end");
+        assert!(passed.renamed_to.as_ref().is_some_and(|to| to.exists()), "{passed:?}");
+    }
 }

@@ -153,12 +153,21 @@ pub struct Flaw {
     pub file: String,
     /// The rest of the sentence: `is 1,048,576 bytes, .metadata needs 1,310,720`.
     pub what: String,
+    /// Whether it is none where fewer ranks saved than the job has now: reason enough not to resume
+    /// from it, and no proof.
+    #[serde(skip)]
+    pub is_doubt: bool,
 }
 
 impl Flaw {
     /// A flaw of this file.
     pub fn new(file: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { file: file.into(), what: what.into() }
+        Self { file: file.into(), what: what.into(), is_doubt: false }
+    }
+
+    /// What may be none.
+    pub fn doubt(file: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { is_doubt: true, ..Self::new(file, what) }
     }
 }
 

@@ -6,18 +6,23 @@
 //!   so that a prefix alone would not do: nothing but letters stands beside letters there.
 //! - Q3: what the layout's pointer names stays: a framework that follows the pointer into nothing
 //!   may begin anew without a word (`DeepSpeed` does), which is worse than a failure.
-//! - Q4: what another job may be writing stays.
+//! - Q4: what another job may be writing stays: that is told by the newest of all its files, also of
+//!   those that were not judged, such as one that will be renamed when it is done.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::io::{Io, IoError};
 use super::layout::Pointer;
 use super::scan::Candidate;
+use super::{Judged, Verdict};
 
 /// What every such name begins with; hidden from `ls`.
 pub const PREFIX: &str = ".nvlaunch-quarantine";
 /// What was written less than this ago may be another job's work (Q4).
 const YOUNG: Duration = Duration::from_secs(60);
+/// How deep the files of a checkpoint lie: its own folder, and one for a part of it.
+const LEVELS: u32 = 2;
 /// How many checkpoints of one name may be put aside.
 const MOST: u32 = 1000;
 
@@ -27,6 +32,7 @@ pub fn put_aside(
     candidate: &Candidate,
     pointer: Option<&Pointer>,
     others_write: bool,
+    io: &mut Io,
 ) -> Result<PathBuf, String> {
     let path = &candidate.found.path;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
@@ -45,9 +51,10 @@ pub fn put_aside(
     if let Some(pointer) = pointer.filter(names_it) {
         return Err(format!("{} names it", pointer.file));
     }
-    let modified = candidate.judged.as_ref().and_then(|judged| judged.modified);
-    let age = modified.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
-    if others_write && age.is_none_or(|age| age < YOUNG) {
+    if candidate.judged.as_ref().is_some_and(is_doubtful) {
+        return Err("fewer ranks than this job has may have saved it".to_owned());
+    }
+    if others_write && is_young(candidate, io).map_err(|error| format!("it {error}"))? {
         return Err("it was written a moment ago, perhaps by another job".to_owned());
     }
     for number in 1..=MOST {
@@ -61,6 +68,37 @@ pub fn put_aside(
         };
     }
     Err("too many of that name were put aside".to_owned())
+}
+
+/// Q1: nothing but doubts speaks against it.
+fn is_doubtful(judged: &Judged) -> bool {
+    let Verdict::Broken(flaws) = &judged.verdict else { return false };
+    !flaws.is_empty() && flaws.iter().all(|flaw| flaw.is_doubt)
+}
+
+/// Q4; also where nothing tells its age.
+fn is_young(candidate: &Candidate, io: &mut Io) -> Result<bool, IoError> {
+    let judged = candidate.judged.as_ref().and_then(|judged| judged.modified);
+    let modified = judged.max(candidate.found.modified);
+    let modified = modified.max(newest(&candidate.found.path, LEVELS, io)?);
+    let age = modified.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+    Ok(age.is_none_or(|age| age < YOUNG))
+}
+
+/// When the newest of what lies at a path was written, down to so many levels of folders.
+fn newest(path: &Path, levels: u32, io: &mut Io) -> Result<Option<SystemTime>, IoError> {
+    let stat = match io.stat(path) {
+        // It is just being renamed or removed, or is a link to what is gone.
+        Err(error) if error.is_flaw() => return Ok(None),
+        stat => stat?,
+    };
+    let mut modified = stat.modified;
+    if stat.is_folder && levels > 0 {
+        for entry in io.list(path)? {
+            modified = modified.max(newest(&path.join(entry.name), levels - 1, io)?);
+        }
+    }
+    Ok(modified)
 }
 
 /// Megatron-LM's tracker holds a number alone.
@@ -88,7 +126,7 @@ fn new_name(name: &str, number: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::{Found, Judged, Layout, Verdict};
+    use crate::checkpoint::{Flaw, Found, Layout};
 
     fn candidate(path: &Path, modified: SystemTime) -> Candidate {
         let judged = Judged {
@@ -129,7 +167,9 @@ mod tests {
             let path = folder.path().join("step-1200");
             std::fs::create_dir(&path).unwrap();
             std::fs::write(path.join("x"), [number]).unwrap();
-            let to = put_aside(folder.path(), &candidate(&path, old), None, true).unwrap();
+            let mut io = Io::until(None);
+            let to =
+                put_aside(folder.path(), &candidate(&path, old), None, false, &mut io).unwrap();
             assert!(!path.exists());
             assert_eq!(std::fs::read(to.join("x")).unwrap(), [number]);
         }
@@ -145,7 +185,8 @@ mod tests {
         let pointer =
             |names: &str| Pointer { file: "latest".to_owned(), names: Some(names.to_owned()) };
         let aside = |path: &Path, at, pointer: Option<&Pointer>, others| {
-            put_aside(folder.path(), &candidate(path, at), pointer, others).unwrap_err()
+            let mut io = Io::until(None);
+            put_aside(folder.path(), &candidate(path, at), pointer, others, &mut io).unwrap_err()
         };
         assert_eq!(aside(&path, old, Some(&pointer("step-1200")), false), "latest names it");
         assert_eq!(aside(&path, old, Some(&pointer("/x/step-1200")), false), "latest names it");
@@ -153,7 +194,44 @@ mod tests {
         assert!(aside(&path, now, None, true).contains("another job"));
         assert_eq!(aside(folder.path(), old, None, false), "it is the folder itself");
         let other = pointer("step-1000");
-        let moved = put_aside(folder.path(), &candidate(&path, now), Some(&other), false);
+        let mut io = Io::until(None);
+        let moved = put_aside(folder.path(), &candidate(&path, now), Some(&other), false, &mut io);
         assert!(moved.is_ok(), "our own ranks are gone: {moved:?}");
+    }
+
+    #[test]
+    fn what_a_smaller_job_may_have_saved_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("step-1200");
+        std::fs::create_dir(&path).unwrap();
+        let mut candidate = candidate(&path, SystemTime::now());
+        let mut aside = |flaws| {
+            candidate.judged.as_mut().unwrap().verdict = Verdict::Broken(flaws);
+            put_aside(folder.path(), &candidate, None, false, &mut Io::until(None))
+        };
+        let doubt = Flaw::doubt("random_states_2.pkl", "is missing");
+        assert!(aside(vec![doubt.clone()]).unwrap_err().contains("fewer ranks"));
+        assert!(aside(vec![doubt, Flaw::new("a", "is empty")]).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_nobody_judged_tells_that_somebody_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("step-1200");
+        let inner = path.join("weights");
+        std::fs::create_dir_all(&inner).unwrap();
+        let half = inner.join(".tmp1234");
+        std::fs::write(&half, "x").unwrap();
+        let old = SystemTime::now() - Duration::from_secs(3600);
+        let set = |path: &Path, to| std::fs::File::open(path).unwrap().set_modified(to).unwrap();
+        set(&inner, old);
+        set(&path, old);
+        // However long this test takes.
+        set(&half, SystemTime::now() + Duration::from_secs(3600));
+        let aside =
+            || put_aside(folder.path(), &candidate(&path, old), None, true, &mut Io::until(None));
+        assert!(aside().unwrap_err().contains("another job"));
+        set(&half, old);
+        assert!(aside().is_ok());
     }
 }

@@ -98,7 +98,7 @@ fn wanted(args: &InspectArgs) -> Result<(Request, Duration), SettingsError> {
     let world_size = parsed(args.world_size.as_deref(), "--world-size", ranks)?;
     let timeout = parsed(args.timeout.as_deref(), "--timeout", values::duration)?;
     let folder = args.dir.as_ref().map(PathBuf::from).unwrap_or_default();
-    let cx = Cx { world_size, pattern };
+    let cx = Cx { world_size, since: None, pattern };
     Ok((Request { folder, layout, cx, all: true }, timeout.unwrap_or(TIMEOUT)))
 }
 

@@ -231,7 +231,12 @@ fn look(spec: &LaunchSpec, plan: &Plan) -> Option<Look> {
     let wanted = spec.checkpoint.as_ref()?;
     // The ranks may have another working folder when they read it.
     let folder = std::path::absolute(&wanted.dir).unwrap_or_else(|_| wanted.dir.clone());
-    let cx = Cx { world_size: Some(plan.world_size), pattern: wanted.pattern.clone() };
+    let cx = Cx {
+        world_size: Some(plan.world_size),
+        // No rank was started yet.
+        since: Some(SystemTime::now()),
+        pattern: wanted.pattern.clone(),
+    };
     let request = Request { folder, layout: wanted.layout, cx, all: false };
     Some(Look { request, deadline: wanted.deadline })
 }

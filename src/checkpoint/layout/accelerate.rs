@@ -4,10 +4,10 @@
 //! counts the saves; scripts name others: `step_{N}`, `epoch_{N}`, and `checkpoint-{N}` as in the
 //! examples of Diffusers. Rank 0 writes models, optimizers, schedulers, samplers, the scaler, its
 //! random state and, last, the registered objects (`custom_checkpoint_{i}.pkl`); the other ranks
-//! write their random states, and nobody waits for them. All but safetensors are from `torch.save`,
+//! write their random states, the scaler and the states of data loaders, and nobody waits for them. All but safetensors are from `torch.save`,
 //! whatever their names end with.
 //!
-//! - A1: `random_states_{r}.pkl` of every rank is there, and nothing that rank 0 writes before its
+//! - A1: `random_states_{r}.pkl` of every rank that saved ([`Savers`]) is there, and nothing that rank 0 writes before its
 //!   own is newer.
 //! - A2: registered objects that the neighbour has must be there, too: `load_state` raises without
 //!   them. The first save of a job that was cut between them cannot be told from a whole one.
@@ -20,11 +20,15 @@ use crate::checkpoint::io::{Entry, Io, IoError};
 use crate::checkpoint::{Found, Judged, Layout};
 
 use super::parts::{self, Parts, between, is_fsdp_file, named, number};
+use super::random::Savers;
 use super::{Adapter, Cx};
 
 const RANDOM: (&str, &str) = ("random_states_", ".pkl");
 const OWN: &str = "random_states_0.pkl";
 const CUSTOM: (&str, &str) = ("custom_checkpoint_", ".pkl");
+const SCALER: &str = "scaler.pt";
+/// What the names of the states of data loaders begin with.
+const LOADER: &str = "dl_state_dict";
 /// The folder of automatic names.
 const PROJECT: &str = "checkpoints";
 /// How many folders are looked into to learn whose they are.
@@ -104,14 +108,19 @@ impl Adapter for Accelerate {
         }
         let has_optimizer = judge_optimizers(&mut parts, io)? || has_deepspeed;
         judge_neighbours(&mut parts, &found.path, cx, io)?;
-        let is_own = |name: &str| {
-            between(name, CUSTOM.0, CUSTOM.1).is_none()
-                && between(name, RANDOM.0, RANDOM.1).is_none()
-        };
         parts.not_newer_than(OWN, is_own, io)?;
         let export = (!has_optimizer).then(|| "weights only: no optimizer.bin".to_owned());
         Ok(parts.finish(export, None))
     }
+}
+
+/// Whether rank 0 alone writes a file, and before its random state: every rank writes the scaler and
+/// the states of data loaders (`save_accelerator_state`, accelerate 1.15), the last one after that.
+fn is_own(name: &str) -> bool {
+    between(name, CUSTOM.0, CUSTOM.1).is_none()
+        && between(name, RANDOM.0, RANDOM.1).is_none()
+        && name != SCALER
+        && !name.starts_with(LOADER)
 }
 
 /// The folders of the newest kind that a script of Accelerate left.
@@ -119,21 +128,32 @@ fn find_in(folder: &Path, entries: &[Entry], io: &mut Io) -> Result<Vec<Found>, 
     let kinds = named(entries, true).filter_map(|name| Some((kind_of(name)?, name)));
     let mut named: Vec<((Kind, u64), &str)> = kinds.collect();
     named.sort_by_key(|((_, number), _)| std::cmp::Reverse(*number));
-    let is_ours = |kinds: &[Kind], io: &mut Io| -> Result<bool, IoError> {
-        let looks = named.iter().filter(|((kind, _), _)| kinds.contains(kind)).take(LOOKS);
-        for (_, name) in looks {
-            match io.stat(&folder.join(name).join(OWN)) {
-                Ok(_) => return Ok(true),
-                Err(error) if error.is_flaw() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(false)
+    let newest = |is_meant: fn(Kind) -> bool| {
+        named.iter().filter(move |((kind, _), _)| is_meant(*kind)).take(LOOKS)
     };
-    // Nobody else has names with an underscore and a number; the others are many frameworks'.
-    let mut kinds = vec![Kind::Save];
-    if is_ours(&[Kind::Step, Kind::Epoch], io)? {
-        kinds.extend([Kind::Step, Kind::Epoch]);
+    let mut kinds = Vec::new();
+    // Others, too, call what they save with `torch.distributed.checkpoint` so.
+    for (_, name) in newest(|kind| kind == Kind::Save) {
+        match io.list(&folder.join(name)) {
+            Ok(entries) if is_ours(&entries) => {
+                kinds.push(Kind::Save);
+                break;
+            }
+            Ok(_) => {}
+            Err(error) if error.is_flaw() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // These are many frameworks' names: here the first rank must have come to its end.
+    for (_, name) in newest(|kind| kind != Kind::Save) {
+        match io.stat(&folder.join(name).join(OWN)) {
+            Ok(_) => {
+                kinds.extend([Kind::Step, Kind::Epoch]);
+                break;
+            }
+            Err(error) if error.is_flaw() => {}
+            Err(error) => return Err(error),
+        }
     }
     named.retain(|((kind, _), _)| kinds.contains(kind));
     let used: BTreeSet<Kind> = named.iter().map(|((kind, _), _)| *kind).collect();
@@ -145,6 +165,22 @@ fn find_in(folder: &Path, entries: &[Entry], io: &mut Io) -> Result<Vec<Found>, 
         found.push(parts::found(Layout::Accelerate, folder.join(name), order, step, io)?);
     }
     Ok(found)
+}
+
+/// Whether a folder holds what `save_state` writes, and is none of `torch.distributed.checkpoint`.
+fn is_ours(entries: &[Entry]) -> bool {
+    let is_dcp = |name: &str| name == ".metadata" || name.starts_with("__");
+    let has_end = |name: &str, start: &str, end: &str| {
+        name.strip_prefix(start).is_some_and(|rest| rest.ends_with(end))
+    };
+    let is_known = |name: &str| {
+        [RANDOM.0, CUSTOM.0, "pytorch_model"].iter().any(|start| name.starts_with(start))
+            || has_end(name, "model", ".safetensors")
+            || ["optimizer", "scheduler", "sampler"]
+                .iter()
+                .any(|start| has_end(name, start, ".bin"))
+    };
+    !named(entries, false).any(is_dcp) && entries.iter().filter_map(Entry::text).any(is_known)
 }
 
 /// `pytorch_model/` and `pytorch_model_1/` are the engine's tags.
@@ -187,10 +223,10 @@ fn judge_optimizers(parts: &mut Parts, io: &mut Io) -> Result<bool, IoError> {
     for name in &shards {
         parts.dcp(name, io)?;
     }
-    let others = ["scheduler", "sampler", "dl_state_dict"];
+    let others = ["scheduler", "sampler", LOADER];
     let files = parts.files(|name| {
         others.iter().any(|start| is_one(name, start))
-            || name == "scaler.pt"
+            || name == SCALER
             || between(name, CUSTOM.0, CUSTOM.1).is_some()
             || between(name, RANDOM.0, RANDOM.1).is_some()
     });
@@ -209,12 +245,12 @@ fn judge_neighbours(parts: &mut Parts, folder: &Path, cx: &Cx, io: &mut Io) -> R
     };
     let neighbours = parts::neighbours(folder, number_in, io)?;
     let names: Vec<BTreeSet<String>> = neighbours.iter().map(|(_, names)| names.clone()).collect();
-    let has_none = parts.numbers(RANDOM.0, RANDOM.1).is_empty();
-    parts.ranks(RANDOM, cx.world_size.or(has_none.then_some(1)), &names);
+    let savers = Savers { cx, claimed: None, least: 1, neighbours: &names };
+    savers.judge(parts, RANDOM);
     if let Some((neighbour, names)) = neighbours.first() {
-        let needed = names.iter().filter(|name| {
-            between(name, CUSTOM.0, CUSTOM.1).is_some() || ["scaler.pt"].contains(&name.as_str())
-        });
+        let needed = names
+            .iter()
+            .filter(|name| between(name, CUSTOM.0, CUSTOM.1).is_some() || name.as_str() == SCALER);
         let missing: Vec<&String> = needed.filter(|name| !parts.has_file(name)).collect();
         for name in missing {
             parts.flaw(name.as_str(), format!("is missing, and {neighbour} has it"));

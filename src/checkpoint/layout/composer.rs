@@ -255,6 +255,6 @@ mod tests {
         let flaw = Flaw::new("ba2-rank1.pt", "is missing: ba1 has files of 2 ranks");
         assert_eq!(verdict("ba2-rank0.pt"), (Verdict::Broken(vec![flaw]), 1));
         fs::write(dir.path().join("ba1-rank1.pt"), "").unwrap();
-        assert!(matches!(verdict("ba1-rank0.pt"), (Verdict::Broken(_), 1)));
+        assert!(matches!(verdict("ba1-rank0.pt"), (Verdict::Broken(_), 2)));
     }
 }

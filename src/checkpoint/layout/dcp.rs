@@ -41,11 +41,11 @@ const STEP_BYTES: u64 = 64 << 10;
 /// By how much a shard of a save that ended may be newer, where several machines' clocks set the times
 /// of one file system. The index is written some milliseconds after the last shard as it is (4 ms
 /// were measured for the smallest save), and the next save begins to write as many after the index.
-const SKEW: Duration = Duration::from_millis(2);
+pub(super) const SKEW: Duration = Duration::from_millis(2);
 
 /// Nobody copies slower than this, in bytes a second, after a pause of [`COPY_PAUSE`].
 const COPY_SPEED: u64 = 4 << 20;
-const COPY_PAUSE: Duration = Duration::from_secs(10);
+pub(super) const COPY_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a folder of DCP is like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -111,7 +111,30 @@ pub(super) fn judge_contents(folder: &Path, io: &mut Io) -> Result<(Dcp, Content
             dcp.flaw(&format!("__{rank}.metadata"), "is missing: the save did not end");
         }
     }
+    if !dcp.flaws.is_empty() {
+        look_at_shards(folder, &names, &mut dcp, io)?;
+    }
     Ok((dcp, contents))
+}
+
+/// What is not whole may be being written, and the ages of its files tell: also of those that no index
+/// names. Where there is no index they are counted, too.
+fn look_at_shards(
+    folder: &Path,
+    names: &[&str],
+    dcp: &mut Dcp,
+    io: &mut Io,
+) -> Result<(), IoError> {
+    let has_index = dcp.files > 0;
+    for name in names.iter().filter(|name| is_shard(name) || name.ends_with(".metadata.tmp")) {
+        match io.stat(&folder.join(name)) {
+            Ok(stat) if has_index => dcp.modified = dcp.modified.max(stat.modified),
+            Ok(stat) => dcp.count(stat.size, stat.modified),
+            Err(error) if error.is_flaw() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The ranks that have an index of their own, in order.

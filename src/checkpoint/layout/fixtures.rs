@@ -11,6 +11,8 @@ pub enum Item {
     Truth(bool),
     List(Vec<Item>),
     Dict(Vec<(&'static str, Item)>),
+    /// An object with this state.
+    Object(Box<Item>),
 }
 
 /// A list of numbers.
@@ -42,6 +44,11 @@ fn put(item: &Item, to: &mut Vec<u8>) {
                 put(item, to);
             }
             to.push(b'e');
+        }
+        Item::Object(state) => {
+            to.extend(b"cmodule\nClass\n)\x81");
+            put(state, to);
+            to.push(b'b');
         }
         Item::Dict(items) => {
             to.extend(b"}(");

@@ -10,6 +10,8 @@
 //!   transformers reads it.
 //! - H3: without a scheduler the Trainer silently leaves the optimizer aside, too: both are needed.
 //! - H4: without any optimizer it is what `save_only_model` leaves: weights.
+//! - H6: `training_args.bin` says how many ranks saved, and so many random states there must be; where
+//!   it does not, see [`Savers`].
 //! - H5: FSDP's folders are judged as `torch.distributed.checkpoint`'s, and `DeepSpeed`'s as that.
 
 use std::collections::BTreeSet;
@@ -18,14 +20,17 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::checkpoint::io::{Entry, Io, IoError};
+use crate::checkpoint::read::pickle::Value;
 use crate::checkpoint::{Found, Judged, Layout};
 
 use super::parts::{self, Parts, between, is_fsdp_file, named};
+use super::random::Savers;
 use super::{Adapter, Cx};
 
 /// Names of weights that `save_pretrained` and PEFT give.
 pub const WEIGHTS: &[&str] = &["model", "pytorch_model", "adapter_model"];
 const STATE: &str = "trainer_state.json";
+const ARGUMENTS: &str = "training_args.bin";
 const INCOMPLETE: &str = "checkpoint-is-incomplete.txt";
 const RANDOM: (&str, &str) = ("rng_state_", ".pth");
 
@@ -83,9 +88,9 @@ impl Adapter for Hf {
             parts.flaw("model.safetensors", "is missing, and so is any other form of weights");
         }
         let has_optimizer = judge_optimizer(&mut parts, io)? || has_deepspeed;
-        judge_rest(&mut parts, has_optimizer && !has_deepspeed, io)?;
+        let saved_by = judge_rest(&mut parts, has_optimizer && !has_deepspeed, io)?;
         if has_optimizer {
-            judge_random(&mut parts, &found.path, cx, io)?;
+            judge_random(&mut parts, &found.path, saved_by, cx, io)?;
         }
         parts.not_newer_than(STATE, |name| between(name, RANDOM.0, RANDOM.1).is_none(), io)?;
         let export = (!has_optimizer).then(|| "weights only: no optimizer.pt".to_owned());
@@ -148,22 +153,44 @@ fn judge_optimizer(parts: &mut Parts, io: &mut Io) -> Result<bool, IoError> {
     Ok(is_there)
 }
 
-/// The scheduler (H3), and what is there of the small files.
-fn judge_rest(parts: &mut Parts, needs_scheduler: bool, io: &mut Io) -> Result<(), IoError> {
+/// The scheduler (H3), and what is there of the small files; how many ranks saved (H6).
+fn judge_rest(
+    parts: &mut Parts,
+    needs_scheduler: bool,
+    io: &mut Io,
+) -> Result<Option<u64>, IoError> {
     if needs_scheduler || parts.has_file("scheduler.pt") {
         parts.torch("scheduler.pt", io)?;
     }
-    for name in ["scaler.pt", "training_args.bin"] {
-        if parts.has_file(name) {
-            parts.torch(name, io)?;
-        }
+    if parts.has_file("scaler.pt") {
+        parts.torch("scaler.pt", io)?;
+    }
+    let mut saved_by = None;
+    if parts.has_file(ARGUMENTS)
+        && let Some(file) = parts.torch(ARGUMENTS, io)?
+        && let Some(arguments) = parts.load(ARGUMENTS, &file, io)?
+    {
+        saved_by = processes(&arguments);
     }
     // The Trainer reads the first on resuming, and PEFT the second.
     parts.json_if_there("config.json", io)?;
-    parts.json_if_there("adapter_config.json", io)
+    parts.json_if_there("adapter_config.json", io)?;
+    Ok(saved_by)
 }
 
-fn judge_random(parts: &mut Parts, folder: &Path, cx: &Cx, io: &mut Io) -> Result<(), IoError> {
+/// H6: the Trainer's arguments keep Accelerate's `PartialState`.
+fn processes(arguments: &Value) -> Option<u64> {
+    let state = arguments.state()?.get("distributed_state")?.state()?;
+    state.get("num_processes")?.as_u64().filter(|count| *count > 0)
+}
+
+fn judge_random(
+    parts: &mut Parts,
+    folder: &Path,
+    claimed: Option<u64>,
+    cx: &Cx,
+    io: &mut Io,
+) -> Result<(), IoError> {
     let numbers = parts.numbers(RANDOM.0, RANDOM.1);
     for rank in &numbers {
         parts.torch(&format!("{}{rank}{}", RANDOM.0, RANDOM.1), io)?;
@@ -172,7 +199,8 @@ fn judge_random(parts: &mut Parts, folder: &Path, cx: &Cx, io: &mut Io) -> Resul
     if has_single {
         parts.torch("rng_state.pth", io)?;
     }
-    if numbers.is_empty() && (has_single || cx.world_size.is_none_or(|world| world == 1)) {
+    let is_single = has_single || cx.world_size.is_none_or(|world| world == 1);
+    if claimed.map_or(numbers.is_empty() && is_single, |claimed| claimed == 1) {
         if !has_single {
             parts.flaw("rng_state.pth", "is missing");
         }
@@ -180,15 +208,14 @@ fn judge_random(parts: &mut Parts, folder: &Path, cx: &Cx, io: &mut Io) -> Resul
         return Ok(());
     }
     // A job of one rank has no number in the name: the first of several cannot be alone.
-    let world = cx.world_size.filter(|world| *world > 1);
-    let world = if numbers.len() == 1 { world.or(Some(2)) } else { world };
+    let world = cx.world_size;
     let is_short = world.is_some_and(|world| (numbers.len() as u64) < u64::from(world));
     let neighbours: Vec<BTreeSet<String>> = if is_short && numbers.len() > 1 {
         parts::neighbours(folder, step_of, io)?.into_iter().map(|(_, names)| names).collect()
     } else {
         Vec::new()
     };
-    parts.ranks(RANDOM, world, &neighbours);
+    Savers { cx, claimed, least: 2, neighbours: &neighbours }.judge(parts, RANDOM);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 pub mod accelerate;
 pub mod composer;
+mod copied;
 pub mod dcp;
 mod dcp_index;
 pub mod deepspeed;
@@ -16,6 +17,7 @@ pub mod megatron;
 pub mod mmengine;
 pub mod nemo;
 mod parts;
+mod random;
 #[cfg(test)]
 mod samples;
 mod tally;
@@ -23,6 +25,7 @@ pub mod torchtitan;
 mod value;
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::io::{Entry, Io, IoError};
 use super::{Found, Judged, Layout};
@@ -32,6 +35,8 @@ use super::{Found, Judged, Layout};
 pub struct Cx {
     /// Ranks of the job, where they are known: how many shards there must be.
     pub world_size: Option<u32>,
+    /// When the job began, where a job asks: what is older, others saved, perhaps of another size.
+    pub since: Option<SystemTime>,
     /// The name of files, with `{step}` in it, for [`Layout::Files`].
     pub pattern: Option<String>,
 }

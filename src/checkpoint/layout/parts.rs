@@ -12,9 +12,11 @@ use std::time::SystemTime;
 use serde::de::IgnoredAny;
 
 use crate::checkpoint::io::{Entry, Io, IoError, Stat};
+use crate::checkpoint::read::pickle::Value;
 use crate::checkpoint::read::{safetensors, text, torch_file};
 use crate::checkpoint::{Flaw, Found, Judged, Layout, Verdict};
 
+use super::copied;
 use super::dcp::{self, Dcp};
 
 /// The most flaws of one candidate that are told.
@@ -86,8 +88,18 @@ impl Parts {
         self.flaws.push(Flaw::new(file, what));
     }
 
+    /// Something is wrong unless fewer ranks saved than the job has now.
+    pub fn doubt(&mut self, file: impl Into<String>, what: impl Into<String>) {
+        self.flaws.push(Flaw::doubt(file, what));
+    }
+
+    /// When the newest of the files that were looked at was written.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.modified
+    }
+
     fn count(&mut self, name: &str, size: u64, modified: Option<SystemTime>) {
-        self.bytes += size;
+        self.bytes = self.bytes.saturating_add(size);
         self.files += 1;
         self.modified = self.modified.max(modified);
         if let Some(modified) = modified {
@@ -118,17 +130,40 @@ impl Parts {
     ) -> Result<Option<torch_file::TorchFile>, IoError> {
         let checked = torch_file::check(&self.folder.join(name), io);
         let file = self.noted(name, checked)?;
-        if let Some(file) = &file {
-            self.count(name, file.size, file.modified);
+        match &file {
+            Some(file) => self.count(name, file.size, file.modified),
+            None => self.count_flawed(name, io)?,
         }
         Ok(file)
+    }
+
+    /// What is pickled in a file that was found whole.
+    pub fn load(
+        &self,
+        name: &str,
+        file: &torch_file::TorchFile,
+        io: &mut Io,
+    ) -> Result<Option<Value>, IoError> {
+        match torch_file::load(&self.folder.join(name), file, io) {
+            Err(error) if error.is_flaw() => Ok(None),
+            value => value,
+        }
     }
 
     /// Checks a file of safetensors, below the folder.
     pub fn safetensors(&mut self, name: &str, io: &mut Io) -> Result<(), IoError> {
         let checked = safetensors::check(&self.folder.join(name), io);
-        if let Some(file) = self.noted(name, checked)? {
-            self.count(name, file.size, file.modified);
+        match self.noted(name, checked)? {
+            Some(file) => self.count(name, file.size, file.modified),
+            None => self.count_flawed(name, io)?,
+        }
+        Ok(())
+    }
+
+    /// Counts a file with a flaw, where it is there: it may be being written, and its age tells.
+    fn count_flawed(&mut self, name: &str, io: &mut Io) -> Result<(), IoError> {
+        if let Some(stat) = self.stat(name, io)? {
+            self.count(name, stat.size, stat.modified);
         }
         Ok(())
     }
@@ -154,7 +189,7 @@ impl Parts {
         self.count(name, stat.size, stat.modified);
         let parsed = match text::nothing_in(&bytes) {
             Some(what) => Err(what.to_owned()),
-            None => serde_json::from_slice(&bytes).map_err(|error| {
+            None => parsed(&bytes).map_err(|error| {
                 if error.is_eof() {
                     "was cut off".to_owned()
                 } else {
@@ -253,7 +288,7 @@ impl Parts {
             None => flaw,
         };
         self.flaws.extend(judged.flaws.into_iter().map(below));
-        self.bytes += judged.bytes;
+        self.bytes = self.bytes.saturating_add(judged.bytes);
         self.files += judged.files;
         self.modified = self.modified.max(judged.modified);
     }
@@ -269,8 +304,14 @@ impl Parts {
         let Some(end) = self.times.get(marker).copied() else { return Ok(()) };
         let newer = self.times.iter().filter(|(name, time)| **time > end && names(name));
         let newer: Vec<String> = newer.map(|(name, _)| name.clone()).collect();
-        for name in newer.into_iter().take(MAX_FLAWS) {
-            if self.is_newer(&name, marker, io)? {
+        if newer.is_empty() {
+            return Ok(());
+        }
+        let Some(end) = self.stat(marker, io)? else { return Ok(()) };
+        let all = self.all_stats(io)?;
+        for name in newer {
+            let Some(file) = self.stat(&name, io)? else { continue };
+            if dcp::is_rewritten(&file, &end) || !copied::came_together(&file, &end, &all) {
                 let what = format!(
                     "is newer than {marker}, which is written last: a save over an older one did \
                      not end (if it was copied and is right, `touch` {marker})"
@@ -284,12 +325,35 @@ impl Parts {
 
     /// Whether a file was written over after `marker` was written; copies are left alone.
     fn is_newer(&self, name: &str, marker: &str, io: &mut Io) -> Result<bool, IoError> {
-        let mut stat = |name: &str| match io.stat(&self.folder.join(name)) {
+        let both = self.stat(name, io)?.zip(self.stat(marker, io)?);
+        Ok(both.is_some_and(|(file, marker)| dcp::is_rewritten(&file, &marker)))
+    }
+
+    /// One look at a file; `None` where it is gone.
+    fn stat(&self, name: &str, io: &mut Io) -> Result<Option<Stat>, IoError> {
+        match io.stat(&self.folder.join(name)) {
             Err(error) if error.is_flaw() => Ok(None),
             stat => stat.map(Some),
-        };
-        let both = stat(name)?.zip(stat(marker)?);
-        Ok(both.is_some_and(|(file, marker)| dcp::is_rewritten(&file, &marker)))
+        }
+    }
+
+    /// One look at every file, of the folders in it too.
+    fn all_stats(&self, io: &mut Io) -> Result<Vec<Stat>, IoError> {
+        let mut all = Vec::new();
+        for (name, is_folder) in &self.names {
+            if !is_folder {
+                all.extend(self.stat(name, io)?);
+                continue;
+            }
+            let entries = match io.list(&self.folder.join(name)) {
+                Err(error) if error.is_flaw() => continue,
+                entries => entries?,
+            };
+            for file in named(&entries, false) {
+                all.extend(self.stat(&format!("{name}/{file}"), io)?);
+            }
+        }
+        Ok(all)
     }
 
     /// The numbers between `before` and `after` in names of files.
@@ -307,7 +371,7 @@ impl Parts {
     ) {
         let there = self.numbers(before, after);
         let count = there.len() as u64;
-        let highest = there.last().map_or(0, |last| last + 1);
+        let highest = there.last().map_or(0, |last| last.saturating_add(1));
         let world = world.map_or(0, u64::from);
         let needed = if highest >= world || saved_by_fewer(count, neighbours, before, after) {
             highest
@@ -339,6 +403,14 @@ impl Parts {
     }
 }
 
+/// JSON as Python writes it: a loss that overflowed stands in a Trainer's history as `NaN`.
+fn parsed<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(bytes).or_else(|error| match text::without_nan(bytes) {
+        Some(bytes) => serde_json::from_slice(&bytes),
+        None => Err(error),
+    })
+}
+
 /// Whether neighbours were saved by just as many ranks, and none by more.
 fn saved_by_fewer(count: u64, neighbours: &[BTreeSet<String>], before: &str, after: &str) -> bool {
     let ranks = |names: &BTreeSet<String>| {
@@ -346,7 +418,7 @@ fn saved_by_fewer(count: u64, neighbours: &[BTreeSet<String>], before: &str, aft
             .iter()
             .filter_map(|name| between(name, before, after))
             .max()
-            .map_or(0, |last| last + 1)
+            .map_or(0, |last| last.saturating_add(1))
     };
     let counts = neighbours.iter().map(ranks);
     count > 0 && counts.max() == Some(count)

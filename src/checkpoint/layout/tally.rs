@@ -39,7 +39,7 @@ impl Tally {
 
     /// A file that was looked at.
     pub fn add(&mut self, size: u64, modified: Option<SystemTime>) {
-        self.bytes += size;
+        self.bytes = self.bytes.saturating_add(size);
         self.files += 1;
         self.modified = self.modified.max(modified);
     }
@@ -47,7 +47,7 @@ impl Tally {
     /// A folder of DCP, or of `DeepSpeed`, that was judged; `below` is its name where it is not the
     /// checkpoint itself.
     pub fn folder(&mut self, below: Option<&str>, judged: Dcp) {
-        self.bytes += judged.bytes;
+        self.bytes = self.bytes.saturating_add(judged.bytes);
         self.files += judged.files;
         self.modified = self.modified.max(judged.modified);
         for flaw in judged.flaws {
@@ -72,6 +72,12 @@ impl Tally {
             Err(error) if error.is_flaw() => self.flaw(name, error.to_string()),
             Err(error) => return Err(error),
         }
+        // It may be being written, and its age tells.
+        match io.stat(&folder.join(name)) {
+            Ok(stat) => self.add(stat.size, stat.modified),
+            Err(error) if error.is_flaw() => {}
+            Err(error) => return Err(error),
+        }
         Ok(None)
     }
 
@@ -79,8 +85,12 @@ impl Tally {
     pub fn plain(&mut self, folder: &Path, name: &str, io: &mut Io) -> Result<(), IoError> {
         match io.stat(&folder.join(name)) {
             Ok(stat) if stat.is_folder => self.flaw(name, IoError::NoFile.to_string()),
-            Ok(stat) if stat.size == 0 => self.flaw(name, "is empty"),
-            Ok(stat) => self.add(stat.size, stat.modified),
+            Ok(stat) => {
+                self.add(stat.size, stat.modified);
+                if stat.size == 0 {
+                    self.flaw(name, "is empty");
+                }
+            }
             Err(error) if error.is_flaw() => self.flaw(name, error.to_string()),
             Err(error) => return Err(error),
         }

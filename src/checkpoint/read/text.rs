@@ -48,7 +48,7 @@ fn parse(bytes: &[u8]) -> serde_json::Result<Value> {
 
 /// Python writes `NaN` and `Infinity`, which are no JSON, as they are: a loss that overflowed is in
 /// many a `trainer_state.json`. They become `null`. `None` where there are none.
-fn without_nan(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn without_nan(bytes: &[u8]) -> Option<Vec<u8>> {
     const WORDS: [&[u8]; 3] = [b"NaN", b"Infinity", b"-Infinity"];
     let mut clean = Vec::new();
     let (mut at, mut done, mut is_text) = (0, 0, false);

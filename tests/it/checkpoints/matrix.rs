@@ -22,7 +22,7 @@ use nvlaunch::checkpoint::layout::Cx;
 use nvlaunch::checkpoint::scan::{Request, scan};
 use serde::Deserialize;
 
-use crate::harness::venv;
+use crate::harness::{venv, wait_until};
 
 /// A folder with two checkpoints.
 #[derive(Deserialize)]
@@ -100,7 +100,11 @@ impl Ground {
         let request = |layout| Request {
             folder: self.folder.clone(),
             layout,
-            cx: Cx { world_size: Some(self.case.world), pattern: self.case.pattern.clone() },
+            cx: Cx {
+                world_size: Some(self.case.world),
+                since: None,
+                pattern: self.case.pattern.clone(),
+            },
             all: false,
         };
         let layout = Layout::from_name(&self.case.layout).expect("a layout of ours");
@@ -168,6 +172,38 @@ impl Ground {
         chosen
     }
 
+    /// The same step saved again now, as its libraries do it: safetensors makes a new file and renames
+    /// it, the others write over the one that is there.
+    fn saved_again_by_renaming(&self, again: &Path, count: usize) -> &'static str {
+        let aside = self.folder.with_extension("aside");
+        fs::create_dir(&aside).unwrap();
+        let mut restore = Vec::new();
+        for (number, file) in self.case.files[..count].iter().enumerate() {
+            let (path, new) = (self.folder.join(file), fs::read(again.join(file)).unwrap());
+            if is_renamed(file) {
+                let (half, before) = (path.with_extension("half"), aside.join(number.to_string()));
+                fs::write(&half, new).unwrap();
+                fs::rename(&path, &before).unwrap();
+                fs::rename(half, &path).unwrap();
+                restore.push((path, None, before));
+            } else {
+                let modified = fs::metadata(&path).unwrap().modified().unwrap();
+                let before = fs::read(&path).unwrap();
+                fs::write(&path, new).unwrap();
+                restore.push((path, Some((before, modified)), PathBuf::new()));
+            }
+        }
+        let chosen = self.chosen();
+        for (path, over, before) in restore {
+            match over {
+                Some((bytes, modified)) => write(&path, &bytes, modified),
+                None => fs::rename(before, path).unwrap(),
+            }
+        }
+        fs::remove_dir(&aside).unwrap();
+        chosen
+    }
+
     /// What the pointer says is changed, and nothing else.
     fn pointer(&self, file: &str) -> String {
         let path = self.folder.join(file);
@@ -206,6 +242,11 @@ fn newer(chosen: &'static str) -> &'static str {
     if chosen == "CHOSEN" { "newer" } else { chosen }
 }
 
+/// Whether the library that writes it makes a new file and renames it.
+fn is_renamed(file: &str) -> bool {
+    Path::new(file).extension().is_some_and(|end| end == "safetensors")
+}
+
 fn write(path: &Path, bytes: &[u8], modified: SystemTime) {
     fs::write(path, bytes).unwrap();
     let file = fs::File::options().write(true).open(path).unwrap();
@@ -225,14 +266,34 @@ fn every_damage_of_every_file_of_every_layout() {
     let cases = fs::read(root.join("cases.json")).unwrap();
     let cases: Vec<Case> = serde_json::from_slice(&cases).unwrap();
     let mut table = String::new();
-    for case in cases {
-        let again = root.join("again").join(&case.name);
-        let ground = Ground { folder: root.join(&case.name), case };
-        table.push_str(&rows(&ground, &again));
+    let again = |case: &Case| root.join("again").join(&case.name);
+    let grounds: Vec<Ground> =
+        cases.into_iter().map(|case| Ground { folder: root.join(&case.name), case }).collect();
+    for ground in &grounds {
+        table.push_str(&rows(ground, &again(&ground.case)));
+    }
+    // When a file was made cannot be set: two saves must really lie apart.
+    let made = fs::metadata(root.join("cases.json")).unwrap().modified().unwrap();
+    wait_until("all files were made a while ago", Duration::from_secs(60), || {
+        made.elapsed().is_ok_and(|age| age > Duration::from_secs(12))
+    });
+    table.push_str("saved again, safetensors by temporary file and rename\n");
+    for ground in grounds.iter().filter(|it| it.case.files.iter().any(|file| is_renamed(file))) {
+        let saved = |count| ground.saved_again_by_renaming(&again(&ground.case), count);
+        let seen: Vec<_> = (1..ground.case.files.len()).map(saved).collect();
+        writeln!(table, "  {}: {}", ground.case.name, ended_after(&seen)).unwrap();
     }
     insta::with_settings!({ omit_expression => true }, {
         insta::assert_snapshot!("matrix", table);
     });
+}
+
+/// What is seen of a save that ended after its first file, its second, and so on, but not its last.
+fn ended_after(seen: &[&str]) -> String {
+    match seen.iter().position(|seen| *seen != "refused") {
+        None => "ended after any of its files: refused".to_owned(),
+        Some(at) => format!("ended after file {} of {}: {}", at + 1, seen.len() + 1, seen[at]),
+    }
 }
 
 /// What is seen of one case.
@@ -255,14 +316,8 @@ fn rows(ground: &Ground, again: &Path) -> String {
     }
     let counts = 1..case.files.len();
     let seen: Vec<_> = counts.map(|count| ground.saved_again(again, count)).collect();
-    match seen.iter().position(|seen| *seen != "refused") {
-        None if seen.is_empty() => {}
-        None => rows.push_str("  saved again, ended after any of its files: refused\n"),
-        Some(at) => {
-            let (count, all) = (at + 1, case.files.len());
-            let chosen = seen[at];
-            writeln!(rows, "  saved again, ended after file {count} of {all}: {chosen}").unwrap();
-        }
+    if !seen.is_empty() {
+        writeln!(rows, "  saved again, {}", ended_after(&seen)).unwrap();
     }
     if let Some(marker) = &case.marker {
         let path = ground.folder.join(marker);

@@ -51,6 +51,16 @@ fn what_is_wrong_is_said() {
             "optimizer.bin is newer than random_states_0.pkl, which is written last: a save over an \
              older one did not end (if it was copied and is right, `touch` random_states_0.pkl)",
         ),
+        (
+            |at| {
+                for name in ["scaler.pt", "dl_state_dict.bin", "dl_state_dict_1.bin"] {
+                    torch(&at.join(name), &Item::Dict(vec![]));
+                    age(&at.join(name), 20);
+                }
+            },
+            // another rank wrote them later
+            "whole",
+        ),
     ];
     for (damage, expected) in cases {
         let folder = tempfile::tempdir().unwrap();
@@ -96,6 +106,22 @@ fn names_of_scripts_are_known_by_what_is_in_them() {
     let names: Vec<String> = said_of(Layout::Accelerate, folder.path());
     let names: Vec<&str> = names.iter().filter_map(|said| said.split(' ').next()).collect();
     assert_eq!(names, ["epoch_1", "step_30", "step_20"]);
+}
+
+#[test]
+fn folders_of_others_with_the_automatic_names_are_left_to_them() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("checkpoint_300")).unwrap();
+    assert!(said_of(Layout::Accelerate, folder.path()).is_empty(), "an empty one is anybody's");
+    for name in [".metadata", "__0_0.distcp"] {
+        text(&folder.path().join("checkpoint_200").join(name), "…");
+        // beside the shards somebody may have left weights
+        safetensors(&folder.path().join("checkpoint_200/model.safetensors"));
+        assert!(said_of(Layout::Accelerate, folder.path()).is_empty(), "{name}");
+    }
+    save(&folder.path().join("checkpoint_100"));
+    let said = said_of(Layout::Accelerate, folder.path());
+    assert_eq!(said.last().map(String::as_str), Some("checkpoint_100 whole"));
 }
 
 #[test]

@@ -39,6 +39,20 @@ fn what_is_wrong_is_said() {
             |at| text(&at.join(STATE), r#"{"global_step": 10}"#),
             "trainer_state.json is of step 10, and the folder's name says 20",
         ),
+        (
+            |at| {
+                let history = r#"[{"loss": NaN}, {"grad_norm": -Infinity}]"#;
+                let state = format!(r#"{{"log_history": {history}, "global_step": 20}}"#);
+                text(&at.join(STATE), state);
+                text(&at.join("config.json"), r#"{"scale": Infinity}"#);
+                age(&at.join("config.json"), 1);
+            },
+            "whole",
+        ),
+        (
+            |at| text(&at.join(STATE), r#"{"log_history": [{"loss": NaN}], "global_step": 2"#),
+            "trainer_state.json was cut off",
+        ),
         (|at| cut(&at.join("config.json")), "config.json was cut off"),
         (
             |at| fs::remove_file(at.join("model.safetensors")).unwrap(),
@@ -113,6 +127,16 @@ fn what_is_wrong_is_said() {
     }
 }
 
+/// Arguments that keep how many ranks there are, as they are pickled.
+fn arguments(at: &Path, ranks: u32) {
+    let state = Item::Object(Box::new(Item::Dict(vec![("num_processes", Item::Number(ranks))])));
+    let kept = Item::Dict(vec![("distributed_state", state)]);
+    torch(&at.join(ARGUMENTS), &Item::Object(Box::new(kept)));
+    // Long before the other files.
+    let file = fs::File::open(at.join(ARGUMENTS)).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+}
+
 #[test]
 fn ranks_that_are_missing_are_told_from_a_smaller_job() {
     let folder = tempfile::tempdir().unwrap();
@@ -120,20 +144,40 @@ fn ranks_that_are_missing_are_told_from_a_smaller_job() {
     let said_by = |world: u32| said(Layout::Hf, folder.path(), &job(world)).remove(0);
     assert_eq!(said_by(2), "checkpoint-10 @10 whole");
     assert_eq!(said_by(1), "checkpoint-10 @10 whole", "it was saved by more");
-    // Alone it may be torn; with others as small before it, the job was smaller.
-    assert!(
-        said_by(4).ends_with("rng_state_2.pth is missing, and others are: the job has 4 ranks")
-    );
+    let missing =
+        "checkpoint-10 @10 rng_state_2.pth is missing, and others are: the job has 4 ranks";
+    assert_eq!(said_by(4), missing, "nobody knows when the job began");
+    let begun = |seconds: i64| {
+        let now = std::time::SystemTime::now();
+        let time = std::time::Duration::from_secs(seconds.unsigned_abs());
+        let since = if seconds > 0 { now + time } else { now - time };
+        let cx = Cx { since: Some(since), ..job(4) };
+        said(Layout::Hf, folder.path(), &cx).remove(0)
+    };
+    assert_eq!(begun(3600), "checkpoint-10 @10 whole", "an earlier job was smaller");
+    assert_eq!(begun(-3600), missing, "this job did not end it");
     save(folder.path(), 20);
-    assert_eq!(said_by(4), "checkpoint-20 @20 whole");
-    save(folder.path(), 30);
-    let third = folder.path().join("checkpoint-30/rng_state_2.pth");
-    torch(&third, &Item::Dict(vec![]));
-    torch(&folder.path().join("checkpoint-30/rng_state_3.pth"), &Item::Dict(vec![]));
-    fs::rename(third, folder.path().join("checkpoint-20/rng_state_2.pth")).unwrap();
-    let said = said(Layout::Hf, folder.path(), &job(4));
-    assert_eq!(said[0], "checkpoint-30 @30 rng_state_2.pth is missing: it was saved by 4 ranks");
-    assert_eq!(said[1], "checkpoint-20 @20 rng_state_3.pth is missing: the job has 4 ranks");
+    assert!(begun(-3600).contains("the job has 4 ranks"), "nor the one before");
+    arguments(&folder.path().join("checkpoint-20"), 2);
+    assert_eq!(begun(-3600), "checkpoint-20 @20 whole", "it says who saved it");
+    arguments(&folder.path().join("checkpoint-20"), 3);
+    let three = "checkpoint-20 @20 rng_state_2.pth is missing: it was saved by 3 ranks";
+    assert_eq!((begun(3600), said_by(2)), (three.to_owned(), three.to_owned()));
+    arguments(&folder.path().join("checkpoint-20"), 1);
+    assert_eq!(said_by(2), "checkpoint-20 @20 rng_state.pth is missing");
+}
+
+#[test]
+fn a_rank_beyond_all_numbers_is_no_end() {
+    let folder = tempfile::tempdir().unwrap();
+    save(folder.path(), 10);
+    save(folder.path(), 20);
+    for step in [10, 20] {
+        let at = folder.path().join(format!("checkpoint-{step}/rng_state_{}.pth", u64::MAX));
+        torch(&at, &Item::Dict(vec![]));
+    }
+    let said = said(Layout::Hf, folder.path(), &job(4)).remove(0);
+    assert!(said.contains("rng_state_2.pth is missing, and others are"), "{said}");
 }
 
 #[test]

@@ -19,3 +19,22 @@ fn names_of_shards_are_told_from_others() {
     assert_eq!(between("ab", "ab", "b"), None, "they may not overlap");
     assert_eq!(number("+1"), None);
 }
+
+#[test]
+fn files_with_flaws_are_counted_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut io = Io::until(None);
+    for name in ["a.pt", "b.safetensors", "c.json"] {
+        std::fs::write(folder.path().join(name), "half").unwrap();
+    }
+    let mut parts = Parts::open(folder.path(), &mut io).unwrap();
+    for name in ["a.pt", "b.safetensors", "gone.pt"] {
+        parts.tensors(name, &mut io).unwrap();
+    }
+    parts.json_if_there("c.json", &mut io).unwrap();
+    let judged = parts.finish(None, None);
+    assert!(matches!(&judged.verdict, Verdict::Broken(flaws) if flaws.len() == 4));
+    assert_eq!((judged.files, judged.bytes), (3, 12));
+    let written = std::fs::metadata(folder.path().join("b.safetensors")).unwrap().modified();
+    assert!(judged.modified >= Some(written.unwrap()));
+}
