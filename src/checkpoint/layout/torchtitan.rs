@@ -40,8 +40,8 @@ impl Adapter for Torchtitan {
         steps(&below, &entries, io)
     }
 
-    fn judge(&self, found: &Found, _cx: &Cx, io: &mut Io) -> Result<Judged, IoError> {
-        let (dcp, contents) = judge_contents(&found.path, io)?;
+    fn judge(&self, found: &Found, cx: &Cx, io: &mut Io) -> Result<Judged, IoError> {
+        let (dcp, contents) = judge_contents(&found.path, cx.world_size, io)?;
         if dcp.flaws.is_empty() && is_model_alone(&contents.roots) {
             let why = "holds the model alone, without the state of the training";
             let judged = judged(dcp, contents.step);
