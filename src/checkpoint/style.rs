@@ -32,6 +32,11 @@ pub fn words(style: &str) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
+/// Whether these are Megatron-LM's arguments, which leave something to its tracker.
+pub fn is_megatron(words: &[String]) -> bool {
+    words.iter().any(|word| word == "--ckpt-step" || word.starts_with("--ckpt-step="))
+}
+
 /// The first `{word}` of an argument that stands for nothing; braces of JSON are left alone.
 pub fn unknown_place(word: &str) -> Option<&str> {
     word.split('{').skip(1).find_map(|rest| {
@@ -130,6 +135,14 @@ mod tests {
         }
         let nemo = fill(&words("nemo"), Path::new("/c/a-step=2"), Some(2)).unwrap();
         assert_eq!(nemo[1], r#"++exp_manager.resume_from_checkpoint="/c/a-step=2""#);
+    }
+
+    #[test]
+    fn megatrons_arguments_are_known() {
+        for style in crate::settings::values::RESUME_STYLES {
+            assert_eq!(is_megatron(&words(style)), *style == "megatron", "{style}");
+        }
+        assert!(is_megatron(&["--ckpt-step={step}".to_owned()]));
     }
 
     #[test]
