@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::io::Io;
+use super::layout::megatron::{self, Contradiction};
 use super::scan::{self, Candidate, Request, Scan};
-use super::{Judged, Layout, Verdict, quarantine};
+use super::{Found, Judged, Layout, Verdict, quarantine};
 use crate::supervise::event::ResumePoint;
 
 /// What was written less than this ago may still be being written.
@@ -121,6 +122,8 @@ pub struct Choose {
     pub others_write: bool,
     /// Whether newer ones that are broken are renamed aside.
     pub quarantine: bool,
+    /// Whether ranks are told by Megatron-LM's arguments, which leave something to its tracker.
+    pub by_tracker: bool,
 }
 
 /// Something newer than what was chosen.
@@ -185,12 +188,45 @@ pub fn choose(wanted: &Choose, between: impl Fn(Duration)) -> Result<Chosen, Str
         });
         if is_still_whole {
             // Only now: what a round before this one had renamed would be told by nobody.
-            let passed = passed_over(&scan, wanted, &mut io);
+            let mut passed = passed_over(&scan, wanted, &mut io);
+            if let Some(chosen) = scan.chosen().filter(|_| wanted.by_tracker) {
+                passed.extend(settle_tracker(&chosen.found, wanted, &between, &mut io)?);
+            }
             return Ok(Chosen { point: scan.chosen().map(Point::of), passed });
         }
     }
     let folder = folder.display();
     Err(format!("the checkpoints in {folder} did not stay as they are while they were looked at"))
+}
+
+/// Where Megatron-LM's tracker would keep it from resuming from what was chosen: puts it right where
+/// that is asked for; else why nothing may be started.
+fn settle_tracker(
+    chosen: &Found,
+    wanted: &Choose,
+    between: impl Fn(Duration),
+    io: &mut Io,
+) -> Result<Option<Passed>, String> {
+    let mut told = megatron::contradiction(chosen, io);
+    if wanted.others_write && matches!(told, Ok(Some(_))) {
+        // It is written in place: another job may be at it.
+        between(SETTLE);
+        told = megatron::contradiction(chosen, io);
+    }
+    let told = told.map_err(|error| {
+        format!("the tracker beside the checkpoint {} {error}", chosen.path.display())
+    })?;
+    let Some(Contradiction { file, why, iteration }) = told else { return Ok(None) };
+    if !wanted.quarantine {
+        return Err(format!(
+            "{} {why}; --quarantine makes it name {iteration}, the newest whole checkpoint",
+            file.display()
+        ));
+    }
+    let kept = quarantine::rewrite(&file, &iteration.to_string())
+        .map_err(|error| format!("{} {why}, and {error}", file.display()))?;
+    let why = format!("{why}; it names {iteration} now");
+    Ok(Some(Passed { path: file, why, renamed_to: kept, stays: None }))
 }
 
 /// What two looks must agree in.

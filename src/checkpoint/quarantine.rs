@@ -8,6 +8,8 @@
 //!   may begin anew without a word (`DeepSpeed` does), which is worse than a failure.
 //! - Q4: what another job may be writing stays: that is told by the newest of all its files, also of
 //!   those that were not judged, such as one that will be renamed when it is done.
+//! - Q5: a pointer that a framework follows against what it is told is written anew, as the framework
+//!   itself would have written it; the old one is kept beside it.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -101,6 +103,25 @@ fn newest(path: &Path, levels: u32, io: &mut Io) -> Result<Option<SystemTime>, I
     Ok(modified)
 }
 
+/// Q5: writes a small file anew; where a copy of the old one is, or why not, as a clause.
+pub fn rewrite(file: &Path, text: &str) -> Result<Option<PathBuf>, String> {
+    let cannot = |error: std::io::Error| format!("it cannot be written anew: {error}");
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or("pointer");
+    let free = |number: &u32| file.with_file_name(new_name(name, *number));
+    let kept = (1..=MOST).map(|number| free(&number));
+    let kept = kept.into_iter().find(|path| std::fs::symlink_metadata(path).is_err());
+    let kept = kept.ok_or("too many of that name were put aside")?;
+    let is_there = match std::fs::copy(file, &kept) {
+        Ok(_) => true,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        Err(error) => return Err(cannot(error)),
+    };
+    // Never half-written: it takes the place of the old one whole.
+    let new = file.with_file_name(format!("{PREFIX}~new~{name}"));
+    std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, file)).map_err(cannot)?;
+    Ok(is_there.then_some(kept))
+}
+
 /// Megatron-LM's tracker holds a number alone.
 fn ends_with_number(named: &str, number: Option<u64>) -> bool {
     number.is_some() && named.trim().parse().ok() == number
@@ -174,6 +195,23 @@ mod tests {
             assert_eq!(std::fs::read(to.join("x")).unwrap(), [number]);
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_pointer_is_written_anew_and_the_old_one_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("latest_checkpointed_iteration.txt");
+        assert_eq!(rewrite(&file, "10"), Ok(None), "there was none");
+        std::fs::write(&file, "1x").unwrap();
+        let kept = rewrite(&file, "20").unwrap().unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"20");
+        assert_eq!(std::fs::read(&kept).unwrap(), b"1x");
+        let again = rewrite(&file, "30").unwrap().unwrap();
+        assert_eq!(std::fs::read(again).unwrap(), b"20");
+        assert_eq!(std::fs::read(kept).unwrap(), b"1x", "nothing is overwritten");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+        let none = folder.path().join("gone").join("latest");
+        assert!(rewrite(&none, "10").unwrap_err().starts_with("it cannot be written anew"));
     }
 
     #[test]

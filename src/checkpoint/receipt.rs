@@ -1,5 +1,6 @@
 //! `resume-<attempt>.json` in the run folder: what an attempt resumed from and what was passed over.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde::Serialize;
@@ -10,15 +11,15 @@ use super::choose::Chosen;
 /// Version of the file.
 pub const VERSION: u32 = 1;
 
-/// The file.
+/// The file. JSON is UTF-8, and a path may be none: what is not stands there as `U+FFFD`.
 #[derive(Debug, Serialize)]
 struct Receipt<'a> {
     version: u32,
     attempt: u32,
-    folder: &'a Path,
+    folder: Cow<'a, str>,
     /// `null` where the attempt begins at the beginning.
     layout: Option<Layout>,
-    path: Option<&'a Path>,
+    path: Option<Cow<'a, str>>,
     number: Option<u64>,
     step: Option<u64>,
     files: Option<u64>,
@@ -31,9 +32,9 @@ struct Receipt<'a> {
 
 #[derive(Debug, Serialize)]
 struct PassedOver<'a> {
-    path: &'a Path,
+    path: Cow<'a, str>,
     why: &'a str,
-    renamed_to: Option<&'a Path>,
+    renamed_to: Option<Cow<'a, str>>,
 }
 
 /// The file's name.
@@ -52,9 +53,9 @@ pub fn render(
     let receipt = Receipt {
         version: VERSION,
         attempt,
-        folder,
+        folder: folder.to_string_lossy(),
         layout: point.map(|point| point.layout),
-        path: point.map(|point| &*point.path),
+        path: point.map(|point| point.path.to_string_lossy()),
         number: point.map(|point| point.number),
         step: point.and_then(|point| point.step),
         files: point.map(|point| point.files),
@@ -64,14 +65,40 @@ pub fn render(
             .passed
             .iter()
             .map(|passed| PassedOver {
-                path: &passed.path,
+                path: passed.path.to_string_lossy(),
                 why: &passed.why,
-                renamed_to: passed.renamed_to.as_deref(),
+                renamed_to: passed.renamed_to.as_deref().map(Path::to_string_lossy),
             })
             .collect(),
     };
-    // A path that is no UTF-8 is no JSON.
     let mut text = serde_json::to_string_pretty(&receipt).unwrap_or_default();
     text.push('\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+    use crate::checkpoint::choose::Passed;
+
+    #[test]
+    fn a_path_that_is_no_text_is_told_as_far_as_it_is() {
+        let folder = Path::new(OsStr::from_bytes(b"/c/nu\xff"));
+        let passed = Passed {
+            path: folder.join("checkpoint-20"),
+            why: "is not whole".to_owned(),
+            renamed_to: Some(folder.join("aside")),
+            stays: None,
+        };
+        let chosen = Chosen { point: None, passed: vec![passed] };
+        let text = render(3, folder, &chosen, &[folder.as_os_str().to_owned()]);
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&read["attempt"], &read["folder"]), (&3.into(), &"/c/nu\u{fffd}".into()));
+        assert_eq!(read["passed_over"][0]["path"], "/c/nu\u{fffd}/checkpoint-20");
+        assert_eq!(read["passed_over"][0]["renamed_to"], "/c/nu\u{fffd}/aside");
+        assert_eq!(read["arguments"][0], "/c/nu\u{fffd}");
+    }
 }

@@ -185,7 +185,7 @@ mod tests {
             assert!(rings(&worker, Duration::from_secs(20)));
             assert_eq!(worker.answer(), Some(Answer::Newest(Ok(None))));
             assert!(!rings(&worker, Duration::ZERO), "the bell is silent again");
-            let wanted = Choose { look, others_write: true, quarantine: true };
+            let wanted = Choose { look, others_write: true, quarantine: true, by_tracker: true };
             worker.ask(Task::Choose(wanted));
             assert!(rings(&worker, Duration::from_secs(20)));
             assert_eq!(worker.answer(), Some(Answer::Chosen(Ok(Chosen::default()))));

@@ -98,7 +98,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", help_heading = CHECKPOINTS)]
     pub checkpoint_pattern: Option<OsString>,
     /// Arguments for the script where there is something to resume from, as in '--resume {path}';
-    /// knows {path}, {step}, {name} and {dir}
+    /// knows {path}, {quoted} (for Hydra), {step}, {name} and {dir}
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = CHECKPOINTS)]
     pub resume_arg: Option<OsString>,
     /// The arguments by which this framework is told where to resume

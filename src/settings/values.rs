@@ -404,7 +404,8 @@ pub fn checkpoint_pattern(text: &str) -> Result<String, Problem> {
 
 /// Arguments with `{path}` and the like in them, as a shell would take them apart.
 pub fn resume_arg(text: &str) -> Result<Vec<String>, Problem> {
-    let hint = "knows {path}, {step}, {name} and {dir}, as in '--resume {path}'";
+    let hint =
+        "knows {path}, {quoted} (for Hydra), {step}, {name} and {dir}, as in '--resume {path}'";
     let words = shlex::split(text)
         .ok_or_else(|| Problem::new(format!("`{text}` has a quote that does not end"), hint))?;
     for word in &words {

@@ -12,8 +12,9 @@
 //! - D4: no shard was written over after `.metadata` was: a save into a folder with an older
 //!   checkpoint leaves the old `.metadata` until it ends. See [`is_rewritten`].
 //!
-//! What is inside an item's values is not read. Where ranks have indexes of their own, a last rank
-//! that left no file at all cannot be missed.
+//! What is inside an item's values is not read. Where ranks have indexes of their own, each rank loads
+//! by that of its number (`state_dict_loader.py`): as many as the job has ranks are needed, and only
+//! where that is not known a last rank that left no file at all cannot be missed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -85,11 +86,16 @@ pub(super) struct Contents {
 
 /// Judges a folder by D1 to D4.
 pub fn judge_folder(folder: &Path, io: &mut Io) -> Result<Dcp, IoError> {
-    judge_contents(folder, io).map(|(dcp, _)| dcp)
+    judge_contents(folder, None, io).map(|(dcp, _)| dcp)
 }
 
-/// As [`judge_folder`], and tells what is in it.
-pub(super) fn judge_contents(folder: &Path, io: &mut Io) -> Result<(Dcp, Contents), IoError> {
+/// As [`judge_folder`], and tells what is in it. `world` is how many ranks will load it, where that
+/// is known.
+pub(super) fn judge_contents(
+    folder: &Path,
+    world: Option<u32>,
+    io: &mut Io,
+) -> Result<(Dcp, Contents), IoError> {
     let entries = io.list(folder)?;
     let mut dcp = Dcp::default();
     let mut contents = Contents::default();
@@ -109,6 +115,12 @@ pub(super) fn judge_contents(folder: &Path, io: &mut Io) -> Result<(Dcp, Content
         let without = names.iter().filter_map(|name| shard_rank(name)).find(|r| !ranks.contains(r));
         if let Some(rank) = without {
             dcp.flaw(&format!("__{rank}.metadata"), "is missing: the save did not end");
+        } else if let Some(world) = world
+            && (ranks.len() as u64) < u64::from(world)
+            && dcp.flaws.is_empty()
+        {
+            let at = ranks.len();
+            dcp.flaw(&format!("__{at}.metadata"), format!("is missing: the job has {world} ranks"));
         }
     }
     if !dcp.flaws.is_empty() {
@@ -419,8 +431,8 @@ impl Adapter for DcpAdapter {
         Ok(found)
     }
 
-    fn judge(&self, found: &Found, _cx: &Cx, io: &mut Io) -> Result<Judged, IoError> {
-        let (dcp, contents) = judge_contents(&found.path, io)?;
+    fn judge(&self, found: &Found, cx: &Cx, io: &mut Io) -> Result<Judged, IoError> {
+        let (dcp, contents) = judge_contents(&found.path, cx.world_size, io)?;
         Ok(judged(dcp, contents.step))
     }
 }

@@ -28,7 +28,7 @@ fn flaws(folder: &Path) -> Vec<String> {
 #[test]
 fn what_torch_saved_is_whole() {
     let (_dir, folder) = saved();
-    let (dcp, contents) = judge_contents(&folder, &mut Io::until(None)).unwrap();
+    let (dcp, contents) = judge_contents(&folder, None, &mut Io::until(None)).unwrap();
     let bytes: usize = samples::DCP.iter().map(|(_, bytes)| bytes.len()).sum();
     assert_eq!((dcp.flaws, dcp.files, dcp.bytes), (Vec::new(), 3, bytes as u64));
     assert_eq!(contents.step, Some(9), "train_state.step goes before step");
@@ -176,6 +176,39 @@ fn ranks_may_have_indexes_of_their_own() {
     assert_eq!(flaws(&folder), ["__1.metadata is missing: the save did not end"]);
     fs::copy(folder.join("__0.metadata"), folder.join("__2.metadata")).unwrap();
     assert!(flaws(&folder).contains(&"__1.metadata is missing: the save did not end".to_owned()));
+}
+
+/// Each rank loads by its own index: a rank without one raises, at every restart.
+#[test]
+fn all_ranks_of_the_job_have_an_index() {
+    let (_dir, folder) = saved();
+    let told = |world| {
+        let (dcp, _) = judge_contents(&folder, world, &mut Io::until(None)).unwrap();
+        dcp.flaws.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(told(Some(4)), [""; 0], "one index is for all");
+    fs::rename(folder.join(".metadata"), folder.join("__0.metadata")).unwrap();
+    assert_eq!(told(None), [""; 0]);
+    assert_eq!(told(Some(1)), [""; 0]);
+    assert_eq!(told(Some(4)), ["__1.metadata is missing: the job has 4 ranks"]);
+    for rank in 1..4 {
+        let index = folder.join(format!("__{rank}.metadata"));
+        fs::copy(folder.join("__0.metadata"), index).unwrap();
+    }
+    assert_eq!(told(Some(4)), [""; 0]);
+    assert_eq!(told(Some(2)), [""; 0], "fewer ranks may load it");
+    let found = DcpAdapter.judge(
+        &Found {
+            layout: Layout::Dcp,
+            path: folder.clone(),
+            number: None,
+            step: None,
+            modified: None,
+        },
+        &Cx { world_size: Some(5), ..Cx::default() },
+        &mut Io::until(None),
+    );
+    assert!(matches!(found.unwrap().verdict, Verdict::Broken(_)));
 }
 
 #[test]

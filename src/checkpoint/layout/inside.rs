@@ -15,13 +15,25 @@ pub fn deepspeed(parts: &mut Parts, folder: &Path, cx: &Cx, io: &mut Io) -> Resu
     if tags.is_empty() && !parts.has_file("latest") {
         return Ok(false);
     }
+    deepspeed_latest(parts, folder, cx, io)?;
+    Ok(true)
+}
+
+/// Judges the tag that `latest` names: a framework that asks for no tag resumes from that one, and
+/// from nothing where `latest` is gone (`load_checkpoint` of `DeepSpeed`'s `runtime/engine.py`).
+pub fn deepspeed_latest(
+    parts: &mut Parts,
+    folder: &Path,
+    cx: &Cx,
+    io: &mut Io,
+) -> Result<(), IoError> {
     match text::tracker(&folder.join("latest"), io) {
         Some(tag) if parts.has_folder(&tag) => deepspeed_tag(parts, folder, &tag, cx, io)?,
         Some(tag) => parts.flaw("latest", format!("names `{tag}`, which is not there")),
         None if parts.has_file("latest") => parts.flaw("latest", "is empty or torn"),
         None => parts.flaw("latest", "is missing"),
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Judges the folder of one tag.

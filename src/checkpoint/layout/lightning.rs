@@ -3,7 +3,8 @@
 //! A file is written under another name and moved, so its name alone says that it is whole; copies
 //! and full disks are why it is checked all the same. Sharded strategies write a folder with
 //! `torch.distributed.checkpoint`, and rank 0 then `meta.pt`; with `DeepSpeed` it is a folder with
-//! the tag `checkpoint`. `last.ckpt` may be a link, and dangle.
+//! the tag `checkpoint` and `latest`, which is written behind it and without which `DeepSpeed` gives
+//! nothing and Lightning raises (`strategies/deepspeed.py`). `last.ckpt` may be a link, and dangle.
 //!
 //! - L1: candidates are in the folder itself, in `checkpoints/`, and in
 //!   `lightning_logs/version_{i}/checkpoints/`, which each start makes anew.
@@ -171,7 +172,7 @@ fn is_weights(top: &Value, proof: &str) -> bool {
 fn judge_folder(found: &Found, cx: &Cx, io: &mut Io) -> Result<Judged, IoError> {
     let mut parts = Parts::open(&found.path, io)?;
     if parts.has_folder(TAG) {
-        super::inside::deepspeed_tag(&mut parts, &found.path, TAG, cx, io)?;
+        super::inside::deepspeed_latest(&mut parts, &found.path, cx, io)?;
         return Ok(parts.finish(None, found.step));
     }
     let file = parts.torch(META, io)?;

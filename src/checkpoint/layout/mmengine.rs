@@ -5,13 +5,15 @@
 //! other names and are no resume points. With `DeepSpeed` and sharded FSDP the name is a folder's.
 //!
 //! - M1: a file is whole when `torch.save` ended it.
-//! - M2: without `optimizer` and `optim_wrapper` it is weights.
+//! - M2: what `MMEngine` or MMCV wrote (its `meta` says the version) without `optimizer` and
+//!   `optim_wrapper` is weights. Other scripts that name files so are taken as they are.
 //! - M3: the step is the `iter` that the file's own `meta` says; of `iter_{N}` the name says it.
 //! - M4: where both kinds of names are there, they count different things: age orders them.
 
 use std::path::Path;
 
 use crate::checkpoint::io::{Entry, Io, IoError};
+use crate::checkpoint::read::pickle::Value;
 use crate::checkpoint::read::torch_file;
 use crate::checkpoint::{Found, Judged, Layout, Verdict};
 
@@ -20,6 +22,10 @@ use super::value;
 use super::{Adapter, Cx, Pointer};
 
 const POINTER: &str = "last_checkpoint";
+/// What `meta` has in the frameworks' files and in no others.
+const WRITERS: [&str; 2] = ["mmengine_version", "mmcv_version"];
+/// Where they keep the optimizer.
+const OPTIMIZERS: [&str; 2] = ["optimizer", "optim_wrapper"];
 
 /// The adapter.
 #[derive(Debug)]
@@ -64,14 +70,15 @@ impl Adapter for Mmengine {
             Ok(Ok(file)) => {
                 let top = torch_file::load(&found.path, &file, io)?;
                 let meta = top.as_ref().and_then(|top| top.get("meta"));
-                let step = meta.and_then(|meta| value::number(&meta, &["iter"])).or(found.step);
-                let has_optimizer = top.as_ref().is_none_or(|top| {
-                    ["optimizer", "optim_wrapper"].iter().any(|key| top.get(key).is_some())
-                });
-                let verdict = if has_optimizer {
-                    Verdict::Whole
-                } else {
+                let step =
+                    meta.as_ref().and_then(|meta| value::number(meta, &["iter"])).or(found.step);
+                let has = |value: &Option<Value>, keys: [&str; 2]| {
+                    value.as_ref().is_some_and(|value| keys.iter().any(|k| value.get(k).is_some()))
+                };
+                let verdict = if has(&meta, WRITERS) && !has(&top, OPTIMIZERS) {
                     Verdict::Export("weights only: no optimizer in it".to_owned())
+                } else {
+                    Verdict::Whole
                 };
                 Ok(judged_file(verdict, step, file.size, file.modified))
             }

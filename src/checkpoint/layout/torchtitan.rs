@@ -40,8 +40,8 @@ impl Adapter for Torchtitan {
         steps(&below, &entries, io)
     }
 
-    fn judge(&self, found: &Found, _cx: &Cx, io: &mut Io) -> Result<Judged, IoError> {
-        let (dcp, contents) = judge_contents(&found.path, io)?;
+    fn judge(&self, found: &Found, cx: &Cx, io: &mut Io) -> Result<Judged, IoError> {
+        let (dcp, contents) = judge_contents(&found.path, cx.world_size, io)?;
         if dcp.flaws.is_empty() && is_model_alone(&contents.roots) {
             let why = "holds the model alone, without the state of the training";
             let judged = judged(dcp, contents.step);
@@ -101,23 +101,24 @@ fn steps(folder: &Path, entries: &[Entry], io: &mut Io) -> Result<Vec<Found>, Io
     Ok(found)
 }
 
-/// What torchtitan keeps beside the model's own names, and what others do who name folders like it.
-const STATE: [&str; 8] = [
-    "train_state",
-    "optimizer",
-    "optimizers",
-    "optim",
-    "lr_scheduler",
-    "scheduler",
-    "dataloader",
-    "step",
-];
+/// What names of a training's state begin with: those that torchtitan keeps beside the model's own
+/// (`optimizer`, `train_state`, `lr_scheduler`, `dataloader`), and those of others who name folders
+/// like it (`opt`, `optim_state`, `scheduler`, `epoch`, `step`, `global_step`).
+const STATE: [&str; 8] =
+    ["opt", "train", "sched", "lr_", "epoch", "step", "global_step", "dataloader"];
 
-/// Whether names of what is saved are those of a model. All in one object (`app`) is anything.
+/// What models of Transformers have beside `model`: their heads.
+const HEADS: [&str; 4] = ["lm_head", "score", "classifier", "qa_outputs"];
+
+/// Whether names of what is saved are those of a model. All in one object (`app`) is anything, and so
+/// is a script's own name beside `model`.
 fn is_model_alone(roots: &[String]) -> bool {
+    let is_state = |root: &String| STATE.iter().any(|start| root.starts_with(start));
+    let is_models = |root: &String| root == "model" || HEADS.contains(&root.as_str());
     match roots {
         [one] => one == "model",
-        roots => !roots.iter().any(|root| STATE.contains(&root.as_str())),
+        roots if roots.iter().any(|root| root == "model") => roots.iter().all(is_models),
+        roots => !roots.iter().any(is_state),
     }
 }
 
@@ -152,6 +153,14 @@ mod tests {
             // another script with folders of that name
             (&["model", "optimizer", "random_0", "step"], false),
             (&["model", "step"], false),
+            (&["epoch", "model", "opt"], false),
+            (&["model", "optimizer_state_dict"], false),
+            (&["model", "optim_state"], false),
+            (&["ema", "model"], false),
+            (&["net", "optim_state"], false),
+            (&["epoch", "net"], false),
+            // a model of Transformers
+            (&["lm_head", "model"], true),
             (&["app"], false),
         ] {
             let roots: Vec<String> = roots.iter().map(|root| (*root).to_owned()).collect();

@@ -225,6 +225,15 @@ impl Value {
         }
     }
 
+    /// Text of so many bytes at most, where it is UTF-8: what many values share is not read anew for
+    /// each of them, however long it is.
+    pub fn as_short_str(&self, most: usize) -> Option<&str> {
+        match self.node() {
+            Node::Str(part) if self.text(part).len() <= most => self.as_str(),
+            _ => None,
+        }
+    }
+
     /// `bytes` or `bytearray`.
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self.node() {

@@ -2,7 +2,9 @@
 //!
 //! - F1: the storages' values are never read: a file is looked at in a bounded number of places,
 //!   however many bytes it has. A storage whose inner bytes were replaced is not noticed.
-//! - F2: `data.pkl`, which says what is in the file, is read whole and compared with its checksum.
+//! - F2: `data.pkl`, which says what is in the file, is read whole and compared with its checksum. After
+//!   `torch.serialization.set_crc32_options(False)` all checksums of a file are zero: then it must be a
+//!   pickle from its first byte to its last.
 //! - F3: of the headers and ends of entries, up to [`SAMPLES`] are looked at, over the whole file.
 
 use std::collections::HashMap;
@@ -197,15 +199,22 @@ impl Archive<'_> {
             return Ok(Ok(()));
         }
         let bytes = self.window.get(io, place.start, len)?;
+        let has_checksums = self.entries.iter().any(|entry| entry.crc != 0);
         let mut crc = flate2::Crc::new();
         crc.update(&bytes);
-        if crc.sum() != entry.crc {
+        if has_checksums && crc.sum() != entry.crc {
             return Ok(Err("is damaged: data.pkl has another checksum".to_owned()));
         }
         match pickle::read_prefix(&bytes, &limits) {
+            Ok((_, used)) if !has_checksums && used != bytes.len() => {
+                let error = PickleError::Trailing(used);
+                Ok(Err(format!("is damaged: data.pkl {error}")))
+            }
             Ok((value, _)) => Ok(self.check_storages(entry, &value)),
-            // These may be right in a way that is not known here; its bytes are.
-            Err(PickleError::TooLarge | PickleError::Outside(_)) => Ok(Ok(())),
+            // It may be right in a way that is not known here.
+            Err(PickleError::TooLarge) => Ok(Ok(())),
+            // So may this be; its bytes are, where a checksum says so.
+            Err(PickleError::Outside(_)) if has_checksums => Ok(Ok(())),
             Err(error) => Ok(Err(format!("is damaged: data.pkl {error}"))),
         }
     }

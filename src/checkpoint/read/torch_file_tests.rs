@@ -68,6 +68,44 @@ fn every_cut_is_seen() {
     );
 }
 
+/// As `torch.serialization.set_crc32_options(False)` makes `torch.save` write it: zeros for checksums.
+#[test]
+fn files_without_checksums_are_read_all_the_same() {
+    let without = |bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        for at in 0..bytes.len() - 4 {
+            match &bytes[at..at + 4] {
+                b"PK\x07\x08" => bytes[at + 4..at + 8].fill(0),
+                b"PK\x01\x02" => bytes[at + 16..at + 20].fill(0),
+                _ => {}
+            }
+        }
+        bytes
+    };
+    let bytes = without(samples::ZIP);
+    assert_ne!(bytes, samples::ZIP);
+    let place = checked(&bytes).unwrap().data.unwrap();
+    assert_eq!(loaded(&bytes).get("step").and_then(|step| step.as_u64()), Some(7));
+    for len in 0..bytes.len() {
+        assert!(checked(&bytes[..len]).is_err(), "{len} of {} bytes", bytes.len());
+    }
+    let (start, end) = (usize::try_from(place.start).unwrap(), usize::try_from(place.end).unwrap());
+    for from in (start..end).chain([start + 1, end - 2]) {
+        let mut torn = bytes.clone();
+        torn[from..end].fill(0);
+        assert!(checked(&torn).is_err(), "data.pkl is zeros from {from}");
+    }
+    // a pickle that ends before its part does
+    let mut early = bytes.clone();
+    early[start + 2..start + 4].copy_from_slice(b"N.");
+    assert!(checked(&early).unwrap_err().contains("goes on after its end"));
+    // one checksum that is there is enough to ask for all
+    let data = samples::ZIP.windows(4).rposition(|four| four == b"PK\x01\x02").unwrap();
+    let mut mixed = bytes;
+    mixed[data + 16] = 1;
+    assert!(checked(&mixed).is_err());
+}
+
 /// Every byte that is not padding or a tensor's value counts.
 #[test]
 fn a_changed_byte_of_what_describes_the_file_is_seen() {

@@ -184,7 +184,12 @@ fn what_is_wrong_is_said_with_the_next_step() {
         ("--checkpoint-pattern", "{step}-{step}", "has {step} in it twice", "step_{step}.pt"),
         ("--checkpoint-pattern", "a/{step}.pt", "names a folder", "the name of a file"),
         ("--resume-style", "huggingface", "`huggingface` is not known", "hf"),
-        ("--resume-arg", "{pth}", "`{pth}` is not known", "{path}, {step}, {name} and {dir}"),
+        (
+            "--resume-arg",
+            "{pth}",
+            "`{pth}` is not known",
+            "{path}, {quoted} (for Hydra), {step}, {name} and {dir}",
+        ),
         ("--resume-arg", "--a '{path}", "has a quote that does not end", "--resume {path}"),
         ("--expect-step", "0", "`0` is no step", "a number from 1"),
         ("--expect-step", "1e4", "`1e4` is no step", "a number from 1"),

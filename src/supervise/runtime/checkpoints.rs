@@ -115,8 +115,13 @@ impl Runtime<'_> {
             answers.push_back(Event::Prepared { resume: None });
             return;
         };
-        let quarantine = self.job.spec.checkpoint.as_ref().is_some_and(|spec| spec.quarantine);
-        let task = Task::Choose(Choose { look, others_write: attempt == 0, quarantine });
+        let spec = self.job.spec.checkpoint.as_ref();
+        let task = Task::Choose(Choose {
+            look,
+            others_write: attempt == 0,
+            quarantine: spec.is_some_and(|spec| spec.quarantine),
+            by_tracker: spec.is_some_and(|spec| style::is_megatron(&spec.resume_args)),
+        });
         self.ask_worker(task, Asked::Prepare, answers);
     }
 

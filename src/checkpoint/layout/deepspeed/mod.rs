@@ -109,22 +109,42 @@ fn tags<'a>(
     folders.sort_by_key(|name| std::cmp::Reverse(last_number(name)));
     let mut is_deepspeed = entries.iter().any(|entry| entry.name == LATEST);
     let mut tags = Vec::new();
+    let mut closed = Vec::new();
     for (at, name) in folders.into_iter().enumerate() {
         if let Some(rest) = name.strip_prefix("global_step") {
             tags.push((name, digits(rest)));
-        } else if (is_deepspeed || at < LOOKS) && holds_pieces(&folder.join(name), io)? {
-            is_deepspeed = true;
-            tags.push((name, None));
+        } else if is_deepspeed || at < LOOKS {
+            match holds_pieces(&folder.join(name), io)? {
+                Some(true) => {
+                    is_deepspeed = true;
+                    tags.push((name, None));
+                }
+                Some(false) => {}
+                None => closed.push(name),
+            }
         }
+    }
+    if !closed.is_empty() {
+        let named = text::tracker(&folder.join(LATEST), io);
+        closed.retain(|name| named.as_deref() == Some(*name) || is_like_one_of(name, &tags));
+        tags.extend(closed.into_iter().map(|name| (name, None)));
     }
     Ok(tags)
 }
 
-fn holds_pieces(folder: &Path, io: &mut Io) -> Result<bool, IoError> {
+/// What cannot be looked into may be anybody's (`lost+found`). It is a tag where it is called like one,
+/// and then nothing older is chosen behind it.
+fn is_like_one_of(name: &str, tags: &[(&str, Option<u64>)]) -> bool {
+    last_number(name).is_some() && tags.iter().any(|(tag, _)| stem(tag) == stem(name))
+}
+
+/// Whether a folder has files of `DeepSpeed`'s; `None` where it cannot be looked into.
+fn holds_pieces(folder: &Path, io: &mut Io) -> Result<Option<bool>, IoError> {
     match io.list(folder) {
-        Ok(entries) => Ok(entries.iter().filter_map(Entry::text).any(is_model_or_part)),
+        Ok(entries) => Ok(Some(entries.iter().filter_map(Entry::text).any(is_model_or_part))),
         Err(IoError::Deadline) => Err(IoError::Deadline),
-        Err(_) => Ok(false),
+        Err(error) if error.is_flaw() => Ok(Some(false)),
+        Err(_) => Ok(None),
     }
 }
 
@@ -139,8 +159,12 @@ fn digits(text: &str) -> Option<u64> {
 
 /// The number that ends a tag of the user's own.
 fn last_number(name: &str) -> Option<u64> {
-    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    digits(&name[stem.len()..])
+    digits(&name[stem(name).len()..])
+}
+
+/// What stands before it.
+fn stem(name: &str) -> &str {
+    name.trim_end_matches(|c: char| c.is_ascii_digit())
 }
 
 /// A file that passed.

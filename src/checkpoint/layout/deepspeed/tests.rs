@@ -264,3 +264,39 @@ fn a_part_that_is_left_from_an_earlier_save_is_seen_and_a_copy_is_left_alone() {
     change(&all[2], before);
     assert_eq!(change(&all[1], before), Verdict::Whole);
 }
+
+#[test]
+fn a_tag_that_cannot_be_looked_into_is_known_by_its_name() {
+    let tags = [("ckpt-100", None), ("best", None)];
+    for (name, expected) in [
+        ("ckpt-200", true),
+        ("lost+found", false),
+        ("logs-2", false),
+        ("200", false),
+        ("ckpt-", false),
+        ("best", false),
+    ] {
+        assert_eq!(is_like_one_of(name, &tags), expected, "{name}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let found = || {
+        let mut io = Io::until(None);
+        let entries = io.list(dir.path()).unwrap();
+        let found = Deepspeed.find(dir.path(), &entries, &Cx::default(), &mut io).unwrap();
+        let name = |found: &Found| found.path.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut names: Vec<_> = found.iter().map(name).collect();
+        names.sort();
+        names
+    };
+    torch(&dir.path().join("ckpt-100/mp_rank_00_model_states.pt"), &model(1, 1, 1, false));
+    for name in ["ckpt-200", "ckpt-300", "lost+found"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    assert_eq!(found(), ["ckpt-100"], "an empty folder is none");
+    // Root may look into everything; a folder of too many files is closed to it, too.
+    let full = dir.path().join("ckpt-300");
+    for number in 0..=crate::checkpoint::io::MAX_ENTRIES {
+        std::os::unix::fs::symlink("x", full.join(number.to_string())).unwrap();
+    }
+    assert_eq!(found(), ["ckpt-100", "ckpt-300"]);
+}

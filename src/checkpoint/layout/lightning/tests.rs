@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::super::samples::{Item, age, cut, said_of, torch};
+use super::super::samples::{Item, age, cut, said_of, text, torch};
 use super::*;
 
 fn save(path: &Path, step: u32, seconds: u64) {
@@ -80,6 +80,28 @@ fn weights_are_no_resume_point_and_fabrics_files_are_taken() {
         said_of(Layout::Lightning, folder.path()),
         ["step=9.ckpt @9 export: weights only: no optimizer_states in it", "step=8.ckpt @8 whole"]
     );
+}
+
+/// A kill between the last part and `latest`: Lightning asks for no tag, and raises.
+#[test]
+fn deepspeeds_folders_need_latest() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join("step=5.ckpt").join(name);
+    let state = Item::Dict(vec![
+        ("dp_world_size", Item::Number(1)),
+        ("mp_world_size", Item::Number(1)),
+        ("global_steps", Item::Number(5)),
+    ]);
+    torch(&at("checkpoint/mp_rank_00_model_states.pt"), &state);
+    torch(&at("checkpoint/zero_pp_rank_0_mp_rank_00_optim_states.pt"), &Item::Dict(vec![]));
+    let said = || said_of(Layout::Lightning, folder.path());
+    assert_eq!(said(), ["step=5.ckpt @5 latest is missing"]);
+    text(&at("latest"), "");
+    assert_eq!(said(), ["step=5.ckpt @5 latest is empty or torn"]);
+    text(&at("latest"), "checkpoint");
+    assert_eq!(said(), ["step=5.ckpt @5 whole"]);
+    fs::remove_file(at("checkpoint/mp_rank_00_model_states.pt")).unwrap();
+    assert!(said()[0].contains("checkpoint/mp_rank_00_model_states.pt is missing"), "{:?}", said());
 }
 
 #[test]

@@ -19,7 +19,8 @@ use crate::checkpoint::read::pickle::Value;
 use crate::checkpoint::read::torch_file;
 
 const MODEL: &str = "model_optim_rng.pt";
-const OPTIMIZER: &str = "distrib_optim.pt";
+/// The part of a distributed optimizer.
+pub const OPTIMIZER: &str = "distrib_optim.pt";
 
 /// As many missing ranks as are told.
 const MAX_MISSING: usize = 4;

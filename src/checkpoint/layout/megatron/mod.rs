@@ -6,14 +6,17 @@
 //!   the first save that ends.
 //! - legacy ([`legacy`]): `mp_rank_*/` of all tensor-, pipeline- and expert-parallel ranks.
 //!
-//! `latest_checkpointed_iteration.txt` is only a hint: it is written in place. Megatron ends every
-//! rank with exit code 0 where it is torn.
+//! `latest_checkpointed_iteration.txt` is only a hint: it is written in place. Where it would keep
+//! Megatron from resuming from what was chosen, [`contradiction`] says it.
 //!
 //! Source: Megatron-LM's `training/checkpointing.py` (`get_checkpoint_name`, `read_metadata`,
 //! `save_checkpoint`, `_get_checkpoint_format`, `_load_non_persistent_base_checkpoint`).
 
 mod legacy;
 pub mod mcore;
+mod tracker;
+
+pub use tracker::{Contradiction, contradiction};
 
 use std::path::{Path, PathBuf};
 

@@ -40,9 +40,24 @@ fn two_kinds_of_names_go_by_age() {
 #[test]
 fn files_without_an_optimizer_are_weights() {
     let folder = tempfile::tempdir().unwrap();
-    torch(&folder.path().join("iter_5.pth"), &Item::Dict(vec![("state_dict", Item::Nothing)]));
-    let expected = "iter_5.pth @5 export: weights only: no optimizer in it";
-    assert_eq!(said_of(Layout::Mmengine, folder.path()), [expected]);
+    for (at, version) in [(5, "mmengine_version"), (6, "mmcv_version")] {
+        let meta = Item::Dict(vec![(version, Item::Number(1)), ("iter", Item::Number(at))]);
+        let weights = Item::Dict(vec![("meta", meta), ("state_dict", Item::Nothing)]);
+        torch(&folder.path().join(format!("iter_{at}.pth")), &weights);
+    }
+    let expected = ["iter_6.pth @6", "iter_5.pth @5"]
+        .map(|name| format!("{name} export: weights only: no optimizer in it"));
+    assert_eq!(said_of(Layout::Mmengine, folder.path()), expected);
+}
+
+/// The names are usual, and so is what the tutorials of `PyTorch` save under them.
+#[test]
+fn files_of_other_scripts_are_taken_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = ["epoch", "model_state_dict", "optimizer_state_dict", "loss"];
+    let state = state.map(|key| (key, Item::Number(3)));
+    torch(&folder.path().join("epoch_3.pth"), &Item::Dict(state.to_vec()));
+    assert_eq!(said_of(Layout::Mmengine, folder.path()), ["epoch_3.pth whole"]);
 }
 
 #[test]
