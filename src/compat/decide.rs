@@ -145,6 +145,7 @@ pub fn decide(
 ) -> Compat {
     let mode = match spec.compat {
         CompatChoice::Off => return Compat::Off,
+        _ if !spec.has_compat_layer => return Compat::Off,
         CompatChoice::Auto => {
             return judgement.and_then(offer).map_or(Compat::Off, Compat::Offered);
         }

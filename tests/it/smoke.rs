@@ -274,6 +274,39 @@ fn an_interface_that_does_not_exist_is_preflights_to_refuse_and_gloos_where_nobo
     assert_eq!(status(&unseen, "preflight"), "skipped");
 }
 
+/// The root of a machine that is none of this one's.
+fn host(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts").join(name).join("root")
+}
+
+/// A backend that this PyTorch has not: no other one is tested in its place.
+#[test]
+fn a_backend_that_cannot_work_here_fails() {
+    let one = ["--nproc", "1", "--sizes", "4", "--json", "--timeout", NO_LIMIT];
+    let asked = smoke(&one).args(["--backend", "mpi"]);
+    let chosen = smoke(&one).arg("--sysroot").arg(host("healthy-h200-nvswitch"));
+    for (job, backend, device, step) in
+        [(asked, "mpi", "cpu", "init"), (chosen, "nccl", "cuda", "device")]
+    {
+        let end = job.run_within(BOUND).expect_code(1);
+        let document = document(&end);
+        assert_eq!((&document["backend"], &document["device"]), (&backend.into(), &device.into()));
+        let failed = format!("rank 0 failed in `{step}`: ");
+        assert!(what(&document).starts_with(&failed), "{document}");
+    }
+}
+
+/// The devices of the machine have eccl, and a job with these settings has gloo.
+#[test]
+fn the_backend_is_that_of_a_job_with_the_same_compat() {
+    let job = smoke(&["--nproc", "1", "--sizes", "4", "--json", "--timeout", NO_LIMIT]);
+    let job = job.arg("--sysroot").arg(host("healthy-gcu-t20")).env("NVLAUNCH_COMPAT", "cpu");
+    let end = job.run_within(BOUND).expect_code(0);
+    let document = document(&end);
+    assert_eq!((&document["backend"], &document["device"]), (&"gloo".into(), &"cpu".into()));
+    assert!(!end.stderr.contains("compat"), "{}", end.stderr);
+}
+
 /// The file of rank 0, once it is there.
 fn file_of_rank_0(tmp: &Path) -> Option<PathBuf> {
     let runs = std::fs::read_dir(tmp).ok()?.flatten();
