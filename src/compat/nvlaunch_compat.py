@@ -13,6 +13,7 @@ pieces there are was decided by nvlaunch and stands in `plan.json`.
 It runs on Python 3.8 with PyTorch 1.10 and on everything newer.
 """
 
+import _thread
 import functools
 import json
 import operator
@@ -335,20 +336,25 @@ def on_import(name, then):
 
 
 class OnImport:
-    """A finder for one module that finds it as the others do, once."""
+    """A finder for one module that finds it as the others do, until it has been imported.
+
+    Who asks for a spec need not import it: many only want to know whether the module is there.
+    """
 
     def __init__(self, name, then):
         self.name = name
         self.then = then
+        self.asking = set()
 
     def find_spec(self, name, path=None, target=None):
-        if name != self.name:
+        thread = _thread.get_ident()
+        # Another finder may ask all of them in its turn.
+        if name != self.name or thread in self.asking:
             return None
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
+        self.asking.add(thread)
         try:
             spec = None
-            for finder in sys.meta_path:
+            for finder in list(sys.meta_path):
                 spec = finder.find_spec(name, path, target)
                 if spec is not None:
                     break
@@ -357,17 +363,32 @@ class OnImport:
         except Exception as error:
             _step_aside("the hook of " + name, error)
             return None
+        finally:
+            self.asking.discard(thread)
         return spec
 
     def follow(self, loader):
         execute = loader.exec_module
+        if getattr(execute, "follower", None) is self:
+            return
 
         def exec_module(module):
-            del loader.exec_module
+            if module.__name__ != self.name:
+                # Some loaders, as that of zip files, are for several modules.
+                return execute(module)
+            vars(loader).pop("exec_module", None)
             execute(module)
-            try:
-                self.then(module)
-            except Exception as error:
-                _step_aside("the change of " + self.name, error)
+            self.end(module)
 
+        exec_module.follower = self
         loader.exec_module = exec_module
+
+    def end(self, module):
+        """The module is there; an import that failed may be tried again, and comes not so far."""
+        if self not in sys.meta_path:
+            return
+        sys.meta_path.remove(self)
+        try:
+            self.then(module)
+        except Exception as error:
+            _step_aside("the change of " + self.name, error)

@@ -270,6 +270,37 @@ fn an_old_pytorch_is_reached_by_sitecustomize_which_gives_way_to_the_users_own()
     }
 }
 
+/// Many packages ask whether torch is there before anybody imports it, and some try again.
+#[test]
+fn an_old_pytorch_is_reached_by_the_import_that_succeeds() {
+    let asks = format!(
+        "import importlib.util\nassert importlib.util.find_spec('torch')\n\
+         assert importlib.util.find_spec('torch').loader\n{SMALL}"
+    );
+    let retries = format!("try:\n    import torch\nexcept ImportError:\n    pass\n{SMALL}");
+    // A finder that asks the others for the same module.
+    let nested = format!(
+        "import importlib.util, sys\n\
+         class Finder:\n    is_asking = False\n    \
+             def find_spec(self, name, path=None, target=None):\n        \
+                 if self.is_asking:\n            return None\n        \
+                 self.is_asking = True\n        \
+                 spec = importlib.util.find_spec(name)\n        \
+                 self.is_asking = False\n        \
+                 return spec\n\
+         sys.meta_path.insert(0, Finder())\n{SMALL}"
+    );
+    for script in [asks, retries, nested] {
+        let fails = "import os\nif os.environ.pop('FAILS', None): raise ImportError('once')\n";
+        let job = with_torch(Job::new(), "1.10.0", &(fails.to_owned() + SMALL_TORCH));
+        let fails = if script.contains("except") { "1" } else { "" };
+        let end = job.args(["--compat", "cpu"]).env("FAILS", fails).script(&script).run();
+        let end = end.expect_code(0);
+        assert_eq!(end.stdout, "set\n", "{script}");
+        assert_eq!(said(&end).len(), 4, "{}", end.stderr);
+    }
+}
+
 /// It must never break `import torch`.
 #[test]
 fn an_error_in_the_layer_is_one_line() {
