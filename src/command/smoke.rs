@@ -89,6 +89,7 @@ pub(super) fn smoke(args: &SmokeArgs, env: &Env) -> Result<u8, BoxError> {
     let timeout = timeout.unwrap_or(TIMEOUT);
     let sizes = parsed(args.sizes.as_deref(), "--sizes", sizes)?;
     let sizes = sizes.unwrap_or_else(|| smoke::SIZES.to_vec());
+    let env = &of_test(env);
     let spec = for_test(run::resolve(&args.launch(), env)?, timeout, env);
     let junit = args.junit_file();
     if let Some(path) = &junit {
@@ -157,6 +158,22 @@ fn sizes(text: &str) -> Result<Vec<u64>, Problem> {
     smoke::sizes(text).map_err(|entry| {
         Problem::new(format!("`{entry}` is no size"), "give 4 bytes to 16g, as in 4,64k,4m")
     })
+}
+
+/// The environment without what it says of a job's program, and of the nodes of a job: a test has its
+/// own program, and one node. In the pods of a training operator all of this is set.
+fn of_test(env: &Env) -> Env {
+    let is_of_job = |name: &str| {
+        let option = name.strip_prefix("NVLAUNCH_").or_else(|| name.strip_prefix("PET_"));
+        let is_left_out = option.is_some_and(|option| {
+            matches!(option, "NO_PYTHON" | "RUN_PATH" | "MODULE" | "NNODES" | "NODE_RANK")
+                || option.starts_with("RDZV_")
+        });
+        // Below PET_ they are those of a job of several nodes.
+        is_left_out || matches!(name, "PET_MASTER_ADDR" | "PET_MASTER_PORT")
+    };
+    let kept = env.0.iter().filter(|(name, _)| !name.to_str().is_some_and(is_of_job));
+    Env(kept.cloned().collect())
 }
 
 /// The launch of a test: what a training job needs is left out (R1).
@@ -502,7 +519,7 @@ mod tests {
     /// The launch of a test that was started with that option and those variables.
     fn spec(backend: Option<&str>, env: &[(&str, &str)]) -> LaunchSpec {
         let args = SmokeArgs { backend: backend.map(Into::into), ..SmokeArgs::default() };
-        let env: Env = env.iter().copied().collect();
+        let env = of_test(&env.iter().copied().collect());
         let files = crate::profile::layer::Files::embedded().expect("the file is right");
         let spec = crate::settings::resolve(&args.launch(), &env, &files).expect("it is right");
         for_test(spec, TIMEOUT, &env)

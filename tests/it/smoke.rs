@@ -359,6 +359,34 @@ fn what_was_typed_wrong_is_said_and_nothing_is_started() {
     }
 }
 
+/// As in the pods of a training operator. That the interpreter is missing is what is found last.
+#[test]
+fn what_the_environment_says_of_a_job_and_its_nodes_is_no_part_of_the_test() {
+    let operator = [
+        ("PET_NNODES", "2"),
+        ("PET_NODE_RANK", "1"),
+        ("PET_RDZV_BACKEND", "c10d"),
+        ("PET_RDZV_ENDPOINT", "job-master-0:23456"),
+    ];
+    let trainer = [("PET_NNODES", "2"), ("PET_MASTER_ADDR", "job-0"), ("PET_MASTER_PORT", "29400")];
+    let program = [("PET_NO_PYTHON", "1"), ("NVLAUNCH_MODULE", "1")];
+    for variables in [
+        &operator[..],
+        &trainer,
+        &program,
+        &[("NVLAUNCH_NO_PYTHON", "1")],
+        &[("PET_RUN_PATH", "1")],
+        &[("NVLAUNCH_NNODES", "2"), ("NVLAUNCH_NODE_RANK", "1")],
+    ] {
+        let mut job = smoke(&["--python", "/no/python"]);
+        for (name, value) in variables {
+            job = job.env(name, *value);
+        }
+        let end = job.run().expect_code(69);
+        assert!(end.stderr.contains("/no/python"), "{variables:?}: {}", end.stderr);
+    }
+}
+
 /// What a job asks of its ranks is no part of the test.
 #[test]
 fn a_profile_says_how_ranks_are_started_and_not_that_they_are_restarted() {
