@@ -436,9 +436,23 @@ const PROLOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/slurm/prolog
 /// Slurm's prolog, with stand-ins for what it calls.
 #[test]
 fn the_prolog_drains_a_node_that_fails_and_no_other() {
-    for (code, drains) in [(0, false), (1, true), (69, true), (124, true), (2, false), (130, false)]
-    {
-        let job = Job::of("bash").arg(PROLOG);
+    let in_init = "smoke test failed: rank 1 hangs in `init`";
+    let in_import = "smoke test failed: all 8 ranks hang in `import` after 58.0 s";
+    for (code, said, imports, drains) in [
+        (0, "", 0, false),
+        (1, in_init, 0, true),
+        (69, "preflight refuses the launch: rank 1 hangs in `init`", 0, true),
+        (124, in_init, 0, true),
+        (2, in_init, 0, false),
+        (130, in_init, 0, false),
+        // A slow file system, and an interpreter that has no PyTorch.
+        (1, in_import, 0, false),
+        (1, "smoke test failed: rank 3 hangs before its program began", 0, false),
+        (1, in_init, 1, false),
+    ] {
+        // As Slurm starts it: PATH is not handed on.
+        let start = "export -n PATH; source \"$0\"";
+        let job = Job::of("bash").args(["-c", start, PROLOG]);
         let dir = job.dir.path().to_owned();
         let tool = |name: &str, body: &str| {
             let path = dir.join(name);
@@ -446,16 +460,19 @@ fn the_prolog_drains_a_node_that_fails_and_no_other() {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             std::fs::set_permissions(&path, mode).expect("it can be executed");
         };
-        tool("nvlaunch", &format!("echo smoke test failed: rank 1 hangs >&2; exit {code}"));
+        tool("nvlaunch", &format!("echo \"$@\" > tested; echo '{said}' >&2; exit {code}"));
+        tool("python3", &format!("exit {imports}"));
         tool("scontrol", "printf '%s\\n' \"$@\" > drained");
         let path = small_env(&dir)[0].1.clone();
         let path = format!("{}:{}", dir.display(), path.to_string_lossy());
         let job = job.env("PATH", path).env("SLURMD_NODENAME", "node7").env("SLURM_JOB_ID", "42");
         let end = job.run();
+        let tested = std::fs::read_to_string(end.path("tested")).unwrap_or_default();
+        assert_eq!(tested.starts_with("smoke --python /"), imports == 0, "{tested}: {}", end.stderr);
         // Slurm drains a node whose prolog fails, and requeues the job; the reason is ours.
         assert_eq!(end.code, Some(i32::from(drains)), "{code}: {}", end.stderr);
         let drained = std::fs::read_to_string(end.path("drained")).unwrap_or_default();
         assert_eq!(drained.contains("nodename=node7"), drains, "{code}: {drained}");
-        assert_eq!(drained.contains("rank 1 hangs"), drains, "{code}: {drained}");
+        assert_eq!(drained.contains("rank 1 hangs in `init`"), drains, "{code}: {drained}");
     }
 }
