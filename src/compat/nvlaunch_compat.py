@@ -253,7 +253,10 @@ class Layer:
         given.update((name, kwargs[name]) for name in names if name in kwargs)
         if self.transferred or not (given.get("device_ids") or given.get("output_device")):
             return None
-        if any(parameter.device.type == "cuda" for parameter in given["module"].parameters()):
+        types_of_devices = {parameter.device.type for parameter in given["module"].parameters()}
+        # From 2.0 on PyTorch takes them for every device, and moves the inputs there.
+        is_taken = numbers_of(getattr(self.torch, "__version__", "")) >= [2]
+        if "cuda" in types_of_devices or is_taken and types_of_devices != {"cpu"}:
             return None
         self.say_changes()
         kwargs = {name: value for name, value in kwargs.items() if name not in names}
@@ -274,7 +277,7 @@ class Layer:
     def patch_mmengine(self, module):
         from mmengine.version import __version__
 
-        numbers = [int(number) for number in re.findall(r"[0-9]+", __version__)[:3]]
+        numbers = numbers_of(__version__)
         divides = numbers <= [0, 7, 2]
         takes_rank = [0, 10, 3] <= numbers <= [0, 10, 7] and hasattr(self.torch, "musa")
         if divides or takes_rank:
@@ -296,6 +299,11 @@ class Layer:
         )
         function.__kwdefaults__ = original.__kwdefaults__
         return function, args, kwargs
+
+
+def numbers_of(version):
+    """Return the first three numbers of a version."""
+    return [int(number) for number in re.findall(r"[0-9]+", version)[:3]]
 
 
 def nothing():

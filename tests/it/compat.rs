@@ -103,7 +103,7 @@ fn the_script_of_the_field_report_trains_on_eight_ranks() {
             "compat gcu: PyTorch finds no CUDA device here, so this is changed:",
             "  torch.cuda.set_device does nothing",
             "  init_process_group and new_group with a backend that cannot work here take gloo",
-            "  DistributedDataParallel drops device_ids and output_device where no parameter is on cuda",
+            "  DistributedDataParallel drops device_ids and output_device for modules on the CPU",
             "the backend nccl cannot work here: gloo takes its place",
         ]
     );
@@ -298,6 +298,29 @@ fn an_old_pytorch_is_reached_by_the_import_that_succeeds() {
         let end = end.expect_code(0);
         assert_eq!(end.stdout, "set\n", "{script}");
         assert_eq!(said(&end).len(), 4, "{}", end.stderr);
+    }
+}
+
+/// `PyTorch` 2.0 and later moves the inputs of a module on any device to where `device_ids` says.
+#[test]
+fn device_ids_are_dropped_only_where_they_are_refused() {
+    let script = "
+import types
+from torch.nn.parallel import DistributedDataParallel
+def module(*names):
+    parameters = [types.SimpleNamespace(device=types.SimpleNamespace(type=name)) for name in names]
+    return types.SimpleNamespace(parameters=lambda: parameters)
+for names in ('cpu', 'cpu'), ('gcu',), ('cuda',):
+    DistributedDataParallel(module(*names), device_ids=[0], output_device=0)
+";
+    let torch = SMALL_TORCH.replace("        pass\n", "        print(device_ids, output_device)\n");
+    assert_ne!(torch, SMALL_TORCH);
+    for (version, of_vendor) in [("1.13.1", "None None"), ("2.0.0", "[0] 0"), ("2.15.0", "[0] 0")] {
+        let init = format!("__version__ = '{version}'\n{torch}");
+        let job = with_torch(Job::new(), version, &init).args(["--compat", "cpu"]);
+        let job = job.env("TORCH_DEVICE_BACKEND_AUTOLOAD", "0");
+        let end = job.script(script).run().expect_code(0);
+        assert_eq!(end.stdout, format!("None None\n{of_vendor}\n[0] 0\n"), "{version}");
     }
 }
 

@@ -468,7 +468,12 @@ fn the_prolog_drains_a_node_that_fails_and_no_other() {
         let job = job.env("PATH", path).env("SLURMD_NODENAME", "node7").env("SLURM_JOB_ID", "42");
         let end = job.run();
         let tested = std::fs::read_to_string(end.path("tested")).unwrap_or_default();
-        assert_eq!(tested.starts_with("smoke --python /"), imports == 0, "{tested}: {}", end.stderr);
+        assert_eq!(
+            tested.starts_with("smoke --python /"),
+            imports == 0,
+            "{tested}: {}",
+            end.stderr
+        );
         // Slurm drains a node whose prolog fails, and requeues the job; the reason is ours.
         assert_eq!(end.code, Some(i32::from(drains)), "{code}: {}", end.stderr);
         let drained = std::fs::read_to_string(end.path("drained")).unwrap_or_default();
