@@ -167,13 +167,18 @@ class Layer:
             device = operator.index(device)
         except TypeError:
             try:
-                device = self.torch.device(device).index
+                device = self.torch.device(device)
             except (RuntimeError, TypeError):
                 # PyTorch has better words for what it is not.
                 return None
+            own = ("cuda", "gcu") if self.plan["mode"] == "gcu" else ("cuda",)
+            # Nor does it take the CPU, devices of others, or one without a number.
+            if device.type not in own or device.index is None:
+                return None
+            device = device.index
         self.say_changes()
         vendor = self.device()
-        if vendor and device is not None and device >= 0:
+        if vendor and device >= 0:
             return vendor.set_device, (device,), {}
         return nothing, (), {}
 

@@ -270,6 +270,40 @@ fn an_old_pytorch_is_reached_by_sitecustomize_which_gives_way_to_the_users_own()
     }
 }
 
+/// What `PyTorch` does not take for a CUDA device is refused with its own words.
+#[test]
+fn what_is_no_cuda_device_is_refused() {
+    let torch = SMALL_TORCH.to_owned()
+        + "
+class device:
+    def __init__(self, name):
+        if not isinstance(name, str):
+            raise TypeError(name)
+        self.type, _, index = name.partition(':')
+        self.index = int(index) if index else None
+";
+    let script = "
+import torch
+for device in 'cpu', 'xpu:1', 'cuda', 'gcu:1', 'cuda:1', 1, -1, None:
+    try:
+        torch.cuda.set_device(device)
+        print('set', device)
+    except RuntimeError:
+        print('refused', device)
+";
+    let refused = "refused cpu\nrefused xpu:1\nrefused cuda\n";
+    for (name, set) in [
+        ("cpu", "refused gcu:1\nset cuda:1\nset 1\nset -1\nrefused None\n"),
+        ("gcu", "gcu 1\nset gcu:1\ngcu 1\nset cuda:1\ngcu 1\nset 1\nset -1\nrefused None\n"),
+    ] {
+        let job = Job::new().args(["--compat", name, "--preflight", "off"]);
+        let plugin = "def set_device(device):\n    print('gcu', device)\n";
+        let job = with_torch(job, "2.4.1", &torch).file("lib/torch_gcu.py", plugin);
+        let end = job.script(script).run().expect_code(0);
+        assert_eq!(end.stdout, refused.to_owned() + set, "{}", end.stderr);
+    }
+}
+
 /// Many packages ask whether torch is there before anybody imports it, and some try again.
 #[test]
 fn an_old_pytorch_is_reached_by_the_import_that_succeeds() {
