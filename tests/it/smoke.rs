@@ -414,6 +414,30 @@ fn its_program_is_a_script_for_any_launcher() {
     assert_eq!(end.stdout.matches("\"event\": \"done\"").count(), 2, "{}", end.stdout);
 }
 
+/// What a backend does not have is skipped; a driver that is broken says nearly the same.
+#[test]
+fn only_a_backends_own_words_say_that_it_does_not_have_something() {
+    let script = "
+import smoke
+for error in [
+    RuntimeError('Backend gloo does not support alltoall_base'),
+    RuntimeError('ProcessGroupGloo does not support reduce_scatter'),
+    RuntimeError('Invalid scalar type'),
+    TypeError('Input tensor data type is not supported for XCCL process group: BFloat16'),
+    NotImplementedError('all_to_all'),
+    smoke.Unsupported('not implemented'),
+    RuntimeError('CUDA error: operation not supported'),
+    OSError(95, 'Operation not supported'),
+    RuntimeError('Error 803: system has unsupported display driver / cuda driver combination'),
+    RuntimeError('Error 802: system not yet initialized; fabric manager is not available'),
+    RuntimeError('CUDA error: feature is not implemented'),
+]:
+    print(int(smoke.is_unsupported(error, str(error))), end='')
+";
+    let end = Job::python().file("smoke.py", nvlaunch::smoke::PROGRAM).script(script).run();
+    assert_eq!(end.expect_code(0).stdout, "11111100000");
+}
+
 const WORKFLOW: &str = include_str!("../../examples/ci/github-actions.yml");
 
 #[test]
