@@ -455,6 +455,23 @@ fn the_workflow_is_yaml_and_its_command_is_one_that_nvlaunch_takes() {
     assert!(matches!(parsed, Ok(nvlaunch::cli::Invocation::Smoke(_))), "{parsed:?}");
 }
 
+/// A workflow runs in somebody else's repository, and `pip install .` installs that one.
+#[test]
+fn the_workflows_install_nvlaunch_from_a_checkout_of_its_own() {
+    for text in [WORKFLOW, include_str!("../../examples/ci/smoke.yml")] {
+        let workflow: serde_yaml::Value = serde_yaml::from_str(text).expect("YAML");
+        let jobs = workflow["jobs"].as_mapping().expect("jobs");
+        let steps = jobs.values().next().expect("a job")["steps"].as_sequence().expect("steps");
+        let own = steps.iter().position(|step| !step["with"]["repository"].is_null());
+        let own = own.expect("a checkout of nvlaunch's repository");
+        let folder = steps[own]["with"]["path"].as_str().expect("a folder of its own");
+        let install = format!("pip install ./{folder}");
+        let installed = steps.iter().position(|step| step["run"].as_str() == Some(&install));
+        assert!(installed.is_some_and(|installed| installed > own), "{text}");
+        assert!(!text.contains("pip install .\n"), "{text}");
+    }
+}
+
 const PROLOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/slurm/prolog.sh");
 
 /// Slurm's prolog, with stand-ins for what it calls.
