@@ -261,7 +261,7 @@ class Layer:
         types_of_devices = {parameter.device.type for parameter in given["module"].parameters()}
         # From 2.0 on PyTorch takes them for every device, and moves the inputs there.
         is_taken = numbers_of(getattr(self.torch, "__version__", "")) >= [2]
-        if "cuda" in types_of_devices or is_taken and types_of_devices != {"cpu"}:
+        if "cuda" in types_of_devices or (is_taken and types_of_devices != {"cpu"}):
             return None
         self.say_changes()
         kwargs = {name: value for name, value in kwargs.items() if name not in names}
@@ -397,7 +397,7 @@ class OnImport:
         loader.exec_module = exec_module
 
     def end(self, module):
-        """The module is there; an import that failed may be tried again, and comes not so far."""
+        """Go, now that the module is there; an import that failed may be tried again."""
         if self not in sys.meta_path:
             return
         sys.meta_path.remove(self)

@@ -23,9 +23,9 @@ SIZES = [4, 64 << 10, 4 << 20, 64 << 20]
 MEASURE_S = 0.2
 MOST_REPEATS = 100
 ELEMENTS = 1000
-# What PyTorch's backends (torch/csrc/distributed/c10d) and those of vendors say of a collective or a
-# type that they do not have. No less than their words: a driver that is broken says "operation not
-# supported" (CUDA's error 801), too.
+# What PyTorch's backends (torch/csrc/distributed/c10d) and those of vendors say of a collective or
+# a type that they do not have. No less than their words: a driver that is broken says "operation
+# not supported" (CUDA's error 801), too.
 UNSUPPORTED = (
     "does not support",
     "invalid scalar type",

@@ -279,7 +279,7 @@ fn host(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts").join(name).join("root")
 }
 
-/// A backend that this PyTorch has not: no other one is tested in its place.
+/// A backend that this `PyTorch` has not: no other one is tested in its place.
 #[test]
 fn a_backend_that_cannot_work_here_fails() {
     let one = ["--nproc", "1", "--sizes", "4", "--json", "--timeout", NO_LIMIT];
