@@ -2,6 +2,7 @@
 //!
 //! - R1: it is a launch like any other: settings, preflight, plan and supervision are those of
 //!   [`super::run`]. What a profile says of restarts, checkpoints, warm ranks and output is left out.
+//!   The backend is that of a job with these settings.
 //! - R2: all of it is over when `--timeout` is, but for preflight's own deadlines.
 //! - R3: stdout has the result and nothing else; why it did not pass stands on stderr.
 
@@ -22,7 +23,8 @@ use crate::error::{BoxError, Explain, render};
 use crate::exit_code;
 use crate::host::vendors::{self, Vendor};
 use crate::host::{Facts, devices};
-use crate::plan::{EnvChange, Plan};
+use crate::plan::Plan;
+use crate::preflight::BackendChoice;
 use crate::preflight::finding::Severity;
 use crate::report::{Preflight, Report};
 use crate::settings::env::Env;
@@ -87,6 +89,7 @@ pub(super) fn smoke(args: &SmokeArgs, env: &Env) -> Result<u8, BoxError> {
     let timeout = timeout.unwrap_or(TIMEOUT);
     let sizes = parsed(args.sizes.as_deref(), "--sizes", sizes)?;
     let sizes = sizes.unwrap_or_else(|| smoke::SIZES.to_vec());
+    let env = &of_test(env);
     let spec = for_test(run::resolve(&args.launch(), env)?, timeout, env);
     let junit = args.junit_file();
     if let Some(path) = &junit {
@@ -157,6 +160,22 @@ fn sizes(text: &str) -> Result<Vec<u64>, Problem> {
     })
 }
 
+/// The environment without what it says of a job's program, and of the nodes of a job: a test has its
+/// own program, and one node. In the pods of a training operator all of this is set.
+fn of_test(env: &Env) -> Env {
+    let is_of_job = |name: &str| {
+        let option = name.strip_prefix("NVLAUNCH_").or_else(|| name.strip_prefix("PET_"));
+        let is_left_out = option.is_some_and(|option| {
+            matches!(option, "NO_PYTHON" | "RUN_PATH" | "MODULE" | "NNODES" | "NODE_RANK")
+                || option.starts_with("RDZV_")
+        });
+        // Below PET_ they are those of a job of several nodes.
+        is_left_out || matches!(name, "PET_MASTER_ADDR" | "PET_MASTER_PORT")
+    };
+    let kept = env.0.iter().filter(|(name, _)| !name.to_str().is_some_and(is_of_job));
+    Env(kept.cloned().collect())
+}
+
 /// The launch of a test: what a training job needs is left out (R1).
 fn for_test(mut spec: LaunchSpec, timeout: Duration, env: &Env) -> LaunchSpec {
     let is_asked = |path| {
@@ -173,7 +192,11 @@ fn for_test(mut spec: LaunchSpec, timeout: Duration, env: &Env) -> LaunchSpec {
     spec.checkpoint = None;
     spec.expect_step = None;
     spec.preemption.requeue = false;
-    spec.compat = CompatChoice::Off;
+    // The backend is the one that `compat` chooses; nobody needs to hear what would help a script.
+    spec.has_compat_layer = false;
+    if spec.compat == CompatChoice::Auto {
+        spec.compat = CompatChoice::Off;
+    }
     spec.dry_run = false;
     spec.json_report = None;
     spec.stdin = StdinChoice::None;
@@ -226,7 +249,7 @@ impl<'a> Test<'a> {
         let (began, timeout, sizes) = (self.began, self.timeout, &self.sizes);
         let prepare = |plan: &mut Plan, facts: &Facts, run_dir: Option<&Path>| {
             let dir = run_dir.expect("a test has a run folder");
-            let (backend, device) = target(plan, facts);
+            let (backend, device) = target(self.spec, plan.backend.as_ref(), facts.devices.auto());
             let mut about = about.borrow_mut();
             about.ranks = plan.world_size;
             about.backend = Some(backend.clone());
@@ -396,16 +419,19 @@ struct Device {
     modules: Vec<String>,
 }
 
-/// The backend to test, and the devices it is for.
-fn target(plan: &Plan, facts: &Facts) -> (String, Device) {
-    let given = plan.common_env.iter().find(|variable| variable.name == env_vars::BACKEND);
-    let given = given.and_then(|variable| match &variable.change {
-        EnvChange::Set(value) | EnvChange::Keep(value) => value.to_str(),
-        EnvChange::Remove => None,
-    });
-    let found = facts.devices.auto();
-    // Without preflight nobody has chosen one.
-    let backend = given.unwrap_or_else(|| found.map_or("gloo", |vendor| vendor.backend));
+/// The backend to test, which is that of a job here, and the devices it is for.
+fn target(
+    spec: &LaunchSpec,
+    chosen: Option<&BackendChoice>,
+    found: Option<&'static Vendor>,
+) -> (String, Device) {
+    let asked = spec.preflight.backend.as_deref();
+    let chosen = chosen.map(|chosen| chosen.name.as_str());
+    // Without preflight nobody has chosen one. compat cpu keeps tensors from all devices but CUDA's.
+    let is_used =
+        |vendor: &&Vendor| spec.compat != CompatChoice::Cpu || vendor.torch_device == "cuda";
+    let usual = || found.filter(is_used).map_or("gloo", |vendor| vendor.backend);
+    let backend = asked.or(chosen).unwrap_or_else(usual);
     (backend.to_owned(), device(backend, found))
 }
 
@@ -465,6 +491,8 @@ fn read_file(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -485,6 +513,55 @@ mod tests {
         for (backend, found, name, module) in table {
             let device = device(backend, found);
             assert_eq!((device.name.as_str(), device.modules.join(",").as_str()), (name, module));
+        }
+    }
+
+    /// The launch of a test that was started with that option and those variables.
+    fn spec(backend: Option<&str>, env: &[(&str, &str)]) -> LaunchSpec {
+        let args = SmokeArgs { backend: backend.map(Into::into), ..SmokeArgs::default() };
+        let env = of_test(&env.iter().copied().collect());
+        let files = crate::profile::layer::Files::embedded().expect("the file is right");
+        let spec = crate::settings::resolve(&args.launch(), &env, &files).expect("it is right");
+        for_test(spec, TIMEOUT, &env)
+    }
+
+    #[test]
+    fn the_backend_of_a_test_is_that_of_a_job() {
+        let gcu = vendors::find("gcu");
+        let cuda = vendors::find("cuda");
+        // What was asked for, what compat is, what preflight chose, and what is found.
+        for (asked, compat, chosen, found, expected) in [
+            (Some("mpi"), "auto", Some("mpi"), None, ("mpi", "cpu")),
+            (Some("gloo"), "auto", Some("gloo"), cuda, ("gloo", "cpu")),
+            (Some("gloo"), "auto", None, cuda, ("gloo", "cpu")),
+            (None, "auto", Some("nccl"), None, ("nccl", "cuda")),
+            // Its plugin is not here.
+            (None, "auto", Some("gloo"), gcu, ("gloo", "cpu")),
+            (None, "gcu", Some("cpu:gloo,gcu:eccl"), gcu, ("cpu:gloo,gcu:eccl", "gcu")),
+            (None, "auto", None, None, ("gloo", "cpu")),
+            (None, "auto", None, gcu, ("eccl", "gcu")),
+            (None, "cpu", None, gcu, ("gloo", "cpu")),
+            (None, "cpu", None, cuda, ("nccl", "cuda")),
+        ] {
+            let chosen = chosen.map(|name: &str| BackendChoice {
+                name: name.to_owned(),
+                reason: String::new(),
+                evidence: Vec::new(),
+            });
+            let spec = spec(asked, &[("NVLAUNCH_COMPAT", compat)]);
+            let (backend, device) = target(&spec, chosen.as_ref(), found);
+            assert_eq!((backend.as_str(), device.name.as_str()), expected);
+        }
+    }
+
+    /// The backend is the one that `compat` chooses, and the program of the test needs no help.
+    #[test]
+    fn compat_chooses_the_backend_and_puts_nothing_into_the_ranks() {
+        for (asked, compat) in [("auto", CompatChoice::Off), ("gcu", CompatChoice::Gcu)] {
+            let spec = spec(None, &[("NVLAUNCH_COMPAT", asked)]);
+            assert_eq!(spec.compat, compat, "{asked}");
+            let layer = crate::compat::decide(&spec, &BTreeMap::new(), None);
+            assert_eq!(layer, crate::compat::Compat::Off, "{asked}");
         }
     }
 

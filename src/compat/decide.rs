@@ -145,6 +145,7 @@ pub fn decide(
 ) -> Compat {
     let mode = match spec.compat {
         CompatChoice::Off => return Compat::Off,
+        _ if !spec.has_compat_layer => return Compat::Off,
         CompatChoice::Auto => {
             return judgement.and_then(offer).map_or(Compat::Off, Compat::Offered);
         }
@@ -263,12 +264,19 @@ impl Cx<'_> {
             },
             "nccl needs a CUDA device",
         );
+        let drops = "DistributedDataParallel drops device_ids and output_device";
+        let is_new = self.python().and_then(|python| python.torch_is_at_least(&[2, 0]));
         add(
             "ddp",
-            "DistributedDataParallel drops device_ids and output_device where no parameter is on \
-             cuda"
+            match is_new {
+                Some(true) => format!("{drops} for modules on the CPU").into(),
+                Some(false) => format!("{drops} where no parameter is on cuda").into(),
+                None => format!(
+                    "{drops} for modules on the CPU, before PyTorch 2.0 for all that are not on cuda"
+                )
                 .into(),
-            "they are refused for modules that are not on a GPU",
+            },
+            "they are for modules on a GPU; PyTorch 2.0 and later takes them for other devices too",
         );
         if let Some((what, why)) = self.mmengine() {
             add("mmengine", what.into(), why);

@@ -13,6 +13,7 @@ pieces there are was decided by nvlaunch and stands in `plan.json`.
 It runs on Python 3.8 with PyTorch 1.10 and on everything newer.
 """
 
+import _thread
 import functools
 import json
 import operator
@@ -166,13 +167,18 @@ class Layer:
             device = operator.index(device)
         except TypeError:
             try:
-                device = self.torch.device(device).index
+                device = self.torch.device(device)
             except (RuntimeError, TypeError):
                 # PyTorch has better words for what it is not.
                 return None
+            own = ("cuda", "gcu") if self.plan["mode"] == "gcu" else ("cuda",)
+            # Nor does it take the CPU, devices of others, or one without a number.
+            if device.type not in own or device.index is None:
+                return None
+            device = device.index
         self.say_changes()
         vendor = self.device()
-        if vendor and device is not None and device >= 0:
+        if vendor and device >= 0:
             return vendor.set_device, (device,), {}
         return nothing, (), {}
 
@@ -252,7 +258,10 @@ class Layer:
         given.update((name, kwargs[name]) for name in names if name in kwargs)
         if self.transferred or not (given.get("device_ids") or given.get("output_device")):
             return None
-        if any(parameter.device.type == "cuda" for parameter in given["module"].parameters()):
+        types_of_devices = {parameter.device.type for parameter in given["module"].parameters()}
+        # From 2.0 on PyTorch takes them for every device, and moves the inputs there.
+        is_taken = numbers_of(getattr(self.torch, "__version__", "")) >= [2]
+        if "cuda" in types_of_devices or (is_taken and types_of_devices != {"cpu"}):
             return None
         self.say_changes()
         kwargs = {name: value for name, value in kwargs.items() if name not in names}
@@ -273,7 +282,7 @@ class Layer:
     def patch_mmengine(self, module):
         from mmengine.version import __version__
 
-        numbers = [int(number) for number in re.findall(r"[0-9]+", __version__)[:3]]
+        numbers = numbers_of(__version__)
         divides = numbers <= [0, 7, 2]
         takes_rank = [0, 10, 3] <= numbers <= [0, 10, 7] and hasattr(self.torch, "musa")
         if divides or takes_rank:
@@ -295,6 +304,11 @@ class Layer:
         )
         function.__kwdefaults__ = original.__kwdefaults__
         return function, args, kwargs
+
+
+def numbers_of(version):
+    """Return the first three numbers of a version."""
+    return [int(number) for number in re.findall(r"[0-9]+", version)[:3]]
 
 
 def nothing():
@@ -335,20 +349,25 @@ def on_import(name, then):
 
 
 class OnImport:
-    """A finder for one module that finds it as the others do, once."""
+    """A finder for one module that finds it as the others do, until it has been imported.
+
+    Who asks for a spec need not import it: many only want to know whether the module is there.
+    """
 
     def __init__(self, name, then):
         self.name = name
         self.then = then
+        self.asking = set()
 
     def find_spec(self, name, path=None, target=None):
-        if name != self.name:
+        thread = _thread.get_ident()
+        # Another finder may ask all of them in its turn.
+        if name != self.name or thread in self.asking:
             return None
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
+        self.asking.add(thread)
         try:
             spec = None
-            for finder in sys.meta_path:
+            for finder in list(sys.meta_path):
                 spec = finder.find_spec(name, path, target)
                 if spec is not None:
                     break
@@ -357,17 +376,32 @@ class OnImport:
         except Exception as error:
             _step_aside("the hook of " + name, error)
             return None
+        finally:
+            self.asking.discard(thread)
         return spec
 
     def follow(self, loader):
         execute = loader.exec_module
+        if getattr(execute, "follower", None) is self:
+            return
 
         def exec_module(module):
-            del loader.exec_module
+            if module.__name__ != self.name:
+                # Some loaders, as that of zip files, are for several modules.
+                return execute(module)
+            vars(loader).pop("exec_module", None)
             execute(module)
-            try:
-                self.then(module)
-            except Exception as error:
-                _step_aside("the change of " + self.name, error)
+            self.end(module)
 
+        exec_module.follower = self
         loader.exec_module = exec_module
+
+    def end(self, module):
+        """Go, now that the module is there; an import that failed may be tried again."""
+        if self not in sys.meta_path:
+            return
+        sys.meta_path.remove(self)
+        try:
+            self.then(module)
+        except Exception as error:
+            _step_aside("the change of " + self.name, error)

@@ -75,6 +75,7 @@ pub fn resolve(args: &RunArgs, env: &Env, files: &Files) -> Result<LaunchSpec, S
             .map(|after| Some(after).filter(|after| !after.is_zero()))?,
         dry_run: layers.own_flag(args.dry_run, "--dry-run")?,
         compat: layers.value(args.compat.as_ref(), &keys::COMPAT)?.parse(values::compat)?,
+        has_compat_layer: true,
         preflight: preflight::of_launch(args, &layers, files, env)?,
         env: variables(files, env, &mut notes),
         numa_binding: layers

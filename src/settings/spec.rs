@@ -365,6 +365,9 @@ pub struct LaunchSpec {
     pub preemption: PreemptionSpec,
     /// Scripts that insist on CUDA.
     pub compat: CompatChoice,
+    /// Whether `compat` puts its layer into the ranks. A program of nvlaunch's own insists on nothing,
+    /// and has the backend of a job with the layer all the same.
+    pub has_compat_layer: bool,
     /// Output.
     pub logs: LogSpec,
     /// Where the report is written as JSON, when asked for.

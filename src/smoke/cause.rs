@@ -184,7 +184,7 @@ fn behind(evidence: &Evidence) -> Vec<&Rank> {
     let frames = |rank: &Rank| rank.look.as_ref().map_or(Vec::new(), |look| look.stack.clone());
     let elsewhere = |rank: &&&Rank| {
         let frames = frames(rank);
-        !frames.is_empty() && !stack::waits_in_torch(&frames)
+        !frames.is_empty() && !stack::may_wait(&frames)
     };
     let odd: Vec<&Rank> = last.iter().filter(elsewhere).copied().collect();
     if !odd.is_empty() && odd.len() < last.len() { odd } else { last }

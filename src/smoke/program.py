@@ -23,14 +23,14 @@ SIZES = [4, 64 << 10, 4 << 20, 64 << 20]
 MEASURE_S = 0.2
 MOST_REPEATS = 100
 ELEMENTS = 1000
-# What PyTorch and the vendors' backends say of a collective or a type that they do not have.
+# What PyTorch's backends (torch/csrc/distributed/c10d) and those of vendors say of a collective or
+# a type that they do not have. No less than their words: a driver that is broken says "operation
+# not supported" (CUDA's error 801), too.
 UNSUPPORTED = (
     "does not support",
-    "not support",
-    "unsupported",
-    "not implemented",
-    "not available",
     "invalid scalar type",
+    "data type is not supported for",
+    "unsupported data type",
     "unhandled data type",
 )
 

@@ -29,10 +29,10 @@ pub fn is_whole(text: &str) -> bool {
     text.ends_with('\n') && main_thread(text).last().is_some_and(|f| f.ends_with("in <module>"))
 }
 
-/// Whether the rank waits within `PyTorch`, as a rank does that waits for its peers: its innermost
-/// frame is in one of `PyTorch`'s own files.
-pub fn waits_in_torch(frames: &[String]) -> bool {
-    frames.first().is_some_and(|frame| frame.contains("/torch/"))
+/// Whether the rank may wait for its peers: its innermost frame is in one of `PyTorch`'s own files
+/// or, as after a collective of a device, in the test's program, which waits for the values.
+pub fn may_wait(frames: &[String]) -> bool {
+    frames.first().is_some_and(|frame| frame.contains("/torch/") || frame.contains(OWN))
 }
 
 /// As much as is shown: the innermost frames, down to the first of the test's own program, with
@@ -79,8 +79,9 @@ Current thread 0x00007f2 (most recent call first):
         let frames = main_thread(DUMP);
         assert_eq!(frames.len(), 3);
         assert_eq!(frames[0], "File \"/site/sitecustomize.py\", line 5 in sleepy");
-        assert!(is_whole(DUMP) && !waits_in_torch(&frames));
-        assert!(waits_in_torch(&main_thread(&DUMP.replace("/site/", "/x/torch/distributed/"))));
+        assert!(is_whole(DUMP) && !may_wait(&frames));
+        assert!(may_wait(&frames[1..]), "in the program");
+        assert!(may_wait(&main_thread(&DUMP.replace("/site/", "/x/torch/distributed/"))));
     }
 
     #[test]

@@ -103,7 +103,7 @@ fn the_script_of_the_field_report_trains_on_eight_ranks() {
             "compat gcu: PyTorch finds no CUDA device here, so this is changed:",
             "  torch.cuda.set_device does nothing",
             "  init_process_group and new_group with a backend that cannot work here take gloo",
-            "  DistributedDataParallel drops device_ids and output_device where no parameter is on cuda",
+            "  DistributedDataParallel drops device_ids and output_device for modules on the CPU",
             "the backend nccl cannot work here: gloo takes its place",
         ]
     );
@@ -267,6 +267,94 @@ fn an_old_pytorch_is_reached_by_sitecustomize_which_gives_way_to_the_users_own()
         assert_eq!(end.stdout, stdout);
         assert!(end.stderr.contains(stderr), "{}", end.stderr);
         assert_eq!(said(&end).len(), 4, "{}", end.stderr);
+    }
+}
+
+/// What `PyTorch` does not take for a CUDA device is refused with its own words.
+#[test]
+fn what_is_no_cuda_device_is_refused() {
+    let torch = SMALL_TORCH.to_owned()
+        + "
+class device:
+    def __init__(self, name):
+        if not isinstance(name, str):
+            raise TypeError(name)
+        self.type, _, index = name.partition(':')
+        self.index = int(index) if index else None
+";
+    let script = "
+import torch
+for device in 'cpu', 'xpu:1', 'cuda', 'gcu:1', 'cuda:1', 1, -1, None:
+    try:
+        torch.cuda.set_device(device)
+        print('set', device)
+    except RuntimeError:
+        print('refused', device)
+";
+    let refused = "refused cpu\nrefused xpu:1\nrefused cuda\n";
+    for (name, set) in [
+        ("cpu", "refused gcu:1\nset cuda:1\nset 1\nset -1\nrefused None\n"),
+        ("gcu", "gcu 1\nset gcu:1\ngcu 1\nset cuda:1\ngcu 1\nset 1\nset -1\nrefused None\n"),
+    ] {
+        let job = Job::new().args(["--compat", name, "--preflight", "off"]);
+        let plugin = "def set_device(device):\n    print('gcu', device)\n";
+        let job = with_torch(job, "2.4.1", &torch).file("lib/torch_gcu.py", plugin);
+        let end = job.script(script).run().expect_code(0);
+        assert_eq!(end.stdout, refused.to_owned() + set, "{}", end.stderr);
+    }
+}
+
+/// Many packages ask whether torch is there before anybody imports it, and some try again.
+#[test]
+fn an_old_pytorch_is_reached_by_the_import_that_succeeds() {
+    let asks = format!(
+        "import importlib.util\nassert importlib.util.find_spec('torch')\n\
+         assert importlib.util.find_spec('torch').loader\n{SMALL}"
+    );
+    let retries = format!("try:\n    import torch\nexcept ImportError:\n    pass\n{SMALL}");
+    // A finder that asks the others for the same module.
+    let nested = format!(
+        "import importlib.util, sys\n\
+         class Finder:\n    is_asking = False\n    \
+             def find_spec(self, name, path=None, target=None):\n        \
+                 if self.is_asking:\n            return None\n        \
+                 self.is_asking = True\n        \
+                 spec = importlib.util.find_spec(name)\n        \
+                 self.is_asking = False\n        \
+                 return spec\n\
+         sys.meta_path.insert(0, Finder())\n{SMALL}"
+    );
+    for script in [asks, retries, nested] {
+        let fails = "import os\nif os.environ.pop('FAILS', None): raise ImportError('once')\n";
+        let job = with_torch(Job::new(), "1.10.0", &(fails.to_owned() + SMALL_TORCH));
+        let fails = if script.contains("except") { "1" } else { "" };
+        let end = job.args(["--compat", "cpu"]).env("FAILS", fails).script(&script).run();
+        let end = end.expect_code(0);
+        assert_eq!(end.stdout, "set\n", "{script}");
+        assert_eq!(said(&end).len(), 4, "{}", end.stderr);
+    }
+}
+
+/// `PyTorch` 2.0 and later moves the inputs of a module on any device to where `device_ids` says.
+#[test]
+fn device_ids_are_dropped_only_where_they_are_refused() {
+    let script = "
+import types
+from torch.nn.parallel import DistributedDataParallel
+def module(*names):
+    parameters = [types.SimpleNamespace(device=types.SimpleNamespace(type=name)) for name in names]
+    return types.SimpleNamespace(parameters=lambda: parameters)
+for names in ('cpu', 'cpu'), ('gcu',), ('cuda',):
+    DistributedDataParallel(module(*names), device_ids=[0], output_device=0)
+";
+    let torch = SMALL_TORCH.replace("        pass\n", "        print(device_ids, output_device)\n");
+    assert_ne!(torch, SMALL_TORCH);
+    for (version, of_vendor) in [("1.13.1", "None None"), ("2.0.0", "[0] 0"), ("2.15.0", "[0] 0")] {
+        let init = format!("__version__ = '{version}'\n{torch}");
+        let job = with_torch(Job::new(), version, &init).args(["--compat", "cpu"]);
+        let job = job.env("TORCH_DEVICE_BACKEND_AUTOLOAD", "0");
+        let end = job.script(script).run().expect_code(0);
+        assert_eq!(end.stdout, format!("None None\n{of_vendor}\n[0] 0\n"), "{version}");
     }
 }
 

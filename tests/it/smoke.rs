@@ -274,6 +274,39 @@ fn an_interface_that_does_not_exist_is_preflights_to_refuse_and_gloos_where_nobo
     assert_eq!(status(&unseen, "preflight"), "skipped");
 }
 
+/// The root of a machine that is none of this one's.
+fn host(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts").join(name).join("root")
+}
+
+/// A backend that this `PyTorch` has not: no other one is tested in its place.
+#[test]
+fn a_backend_that_cannot_work_here_fails() {
+    let one = ["--nproc", "1", "--sizes", "4", "--json", "--timeout", NO_LIMIT];
+    let asked = smoke(&one).args(["--backend", "mpi"]);
+    let chosen = smoke(&one).arg("--sysroot").arg(host("healthy-h200-nvswitch"));
+    for (job, backend, device, step) in
+        [(asked, "mpi", "cpu", "init"), (chosen, "nccl", "cuda", "device")]
+    {
+        let end = job.run_within(BOUND).expect_code(1);
+        let document = document(&end);
+        assert_eq!((&document["backend"], &document["device"]), (&backend.into(), &device.into()));
+        let failed = format!("rank 0 failed in `{step}`: ");
+        assert!(what(&document).starts_with(&failed), "{document}");
+    }
+}
+
+/// The devices of the machine have eccl, and a job with these settings has gloo.
+#[test]
+fn the_backend_is_that_of_a_job_with_the_same_compat() {
+    let job = smoke(&["--nproc", "1", "--sizes", "4", "--json", "--timeout", NO_LIMIT]);
+    let job = job.arg("--sysroot").arg(host("healthy-gcu-t20")).env("NVLAUNCH_COMPAT", "cpu");
+    let end = job.run_within(BOUND).expect_code(0);
+    let document = document(&end);
+    assert_eq!((&document["backend"], &document["device"]), (&"gloo".into(), &"cpu".into()));
+    assert!(!end.stderr.contains("compat"), "{}", end.stderr);
+}
+
 /// The file of rank 0, once it is there.
 fn file_of_rank_0(tmp: &Path) -> Option<PathBuf> {
     let runs = std::fs::read_dir(tmp).ok()?.flatten();
@@ -326,6 +359,34 @@ fn what_was_typed_wrong_is_said_and_nothing_is_started() {
     }
 }
 
+/// As in the pods of a training operator. That the interpreter is missing is what is found last.
+#[test]
+fn what_the_environment_says_of_a_job_and_its_nodes_is_no_part_of_the_test() {
+    let operator = [
+        ("PET_NNODES", "2"),
+        ("PET_NODE_RANK", "1"),
+        ("PET_RDZV_BACKEND", "c10d"),
+        ("PET_RDZV_ENDPOINT", "job-master-0:23456"),
+    ];
+    let trainer = [("PET_NNODES", "2"), ("PET_MASTER_ADDR", "job-0"), ("PET_MASTER_PORT", "29400")];
+    let program = [("PET_NO_PYTHON", "1"), ("NVLAUNCH_MODULE", "1")];
+    for variables in [
+        &operator[..],
+        &trainer,
+        &program,
+        &[("NVLAUNCH_NO_PYTHON", "1")],
+        &[("PET_RUN_PATH", "1")],
+        &[("NVLAUNCH_NNODES", "2"), ("NVLAUNCH_NODE_RANK", "1")],
+    ] {
+        let mut job = smoke(&["--python", "/no/python"]);
+        for (name, value) in variables {
+            job = job.env(name, *value);
+        }
+        let end = job.run().expect_code(69);
+        assert!(end.stderr.contains("/no/python"), "{variables:?}: {}", end.stderr);
+    }
+}
+
 /// What a job asks of its ranks is no part of the test.
 #[test]
 fn a_profile_says_how_ranks_are_started_and_not_that_they_are_restarted() {
@@ -353,6 +414,30 @@ fn its_program_is_a_script_for_any_launcher() {
     assert_eq!(end.stdout.matches("\"event\": \"done\"").count(), 2, "{}", end.stdout);
 }
 
+/// What a backend does not have is skipped; a driver that is broken says nearly the same.
+#[test]
+fn only_a_backends_own_words_say_that_it_does_not_have_something() {
+    let script = "
+import smoke
+for error in [
+    RuntimeError('Backend gloo does not support alltoall_base'),
+    RuntimeError('ProcessGroupGloo does not support reduce_scatter'),
+    RuntimeError('Invalid scalar type'),
+    TypeError('Input tensor data type is not supported for XCCL process group: BFloat16'),
+    NotImplementedError('all_to_all'),
+    smoke.Unsupported('not implemented'),
+    RuntimeError('CUDA error: operation not supported'),
+    OSError(95, 'Operation not supported'),
+    RuntimeError('Error 803: system has unsupported display driver / cuda driver combination'),
+    RuntimeError('Error 802: system not yet initialized; fabric manager is not available'),
+    RuntimeError('CUDA error: feature is not implemented'),
+]:
+    print(int(smoke.is_unsupported(error, str(error))), end='')
+";
+    let end = Job::python().file("smoke.py", nvlaunch::smoke::PROGRAM).script(script).run();
+    assert_eq!(end.expect_code(0).stdout, "11111100000");
+}
+
 const WORKFLOW: &str = include_str!("../../examples/ci/github-actions.yml");
 
 #[test]
@@ -370,14 +455,45 @@ fn the_workflow_is_yaml_and_its_command_is_one_that_nvlaunch_takes() {
     assert!(matches!(parsed, Ok(nvlaunch::cli::Invocation::Smoke(_))), "{parsed:?}");
 }
 
+/// A workflow runs in somebody else's repository, and `pip install .` installs that one.
+#[test]
+fn the_workflows_install_nvlaunch_from_a_checkout_of_its_own() {
+    for text in [WORKFLOW, include_str!("../../examples/ci/smoke.yml")] {
+        let workflow: serde_yaml::Value = serde_yaml::from_str(text).expect("YAML");
+        let jobs = workflow["jobs"].as_mapping().expect("jobs");
+        let steps = jobs.values().next().expect("a job")["steps"].as_sequence().expect("steps");
+        let own = steps.iter().position(|step| !step["with"]["repository"].is_null());
+        let own = own.expect("a checkout of nvlaunch's repository");
+        let folder = steps[own]["with"]["path"].as_str().expect("a folder of its own");
+        let install = format!("pip install ./{folder}");
+        let installed = steps.iter().position(|step| step["run"].as_str() == Some(&install));
+        assert!(installed.is_some_and(|installed| installed > own), "{text}");
+        assert!(!text.contains("pip install .\n"), "{text}");
+    }
+}
+
 const PROLOG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/slurm/prolog.sh");
 
 /// Slurm's prolog, with stand-ins for what it calls.
 #[test]
 fn the_prolog_drains_a_node_that_fails_and_no_other() {
-    for (code, drains) in [(0, false), (1, true), (69, true), (124, true), (2, false), (130, false)]
-    {
-        let job = Job::of("bash").arg(PROLOG);
+    let in_init = "smoke test failed: rank 1 hangs in `init`";
+    let in_import = "smoke test failed: all 8 ranks hang in `import` after 58.0 s";
+    for (code, said, imports, drains) in [
+        (0, "", 0, false),
+        (1, in_init, 0, true),
+        (69, "preflight refuses the launch: rank 1 hangs in `init`", 0, true),
+        (124, in_init, 0, true),
+        (2, in_init, 0, false),
+        (130, in_init, 0, false),
+        // A slow file system, and an interpreter that has no PyTorch.
+        (1, in_import, 0, false),
+        (1, "smoke test failed: rank 3 hangs before its program began", 0, false),
+        (1, in_init, 1, false),
+    ] {
+        // As Slurm starts it: PATH is not handed on.
+        let start = "export -n PATH; source \"$0\"";
+        let job = Job::of("bash").args(["-c", start, PROLOG]);
         let dir = job.dir.path().to_owned();
         let tool = |name: &str, body: &str| {
             let path = dir.join(name);
@@ -385,16 +501,24 @@ fn the_prolog_drains_a_node_that_fails_and_no_other() {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             std::fs::set_permissions(&path, mode).expect("it can be executed");
         };
-        tool("nvlaunch", &format!("echo smoke test failed: rank 1 hangs >&2; exit {code}"));
+        tool("nvlaunch", &format!("echo \"$@\" > tested; echo '{said}' >&2; exit {code}"));
+        tool("python3", &format!("exit {imports}"));
         tool("scontrol", "printf '%s\\n' \"$@\" > drained");
         let path = small_env(&dir)[0].1.clone();
         let path = format!("{}:{}", dir.display(), path.to_string_lossy());
         let job = job.env("PATH", path).env("SLURMD_NODENAME", "node7").env("SLURM_JOB_ID", "42");
         let end = job.run();
+        let tested = std::fs::read_to_string(end.path("tested")).unwrap_or_default();
+        assert_eq!(
+            tested.starts_with("smoke --python /"),
+            imports == 0,
+            "{tested}: {}",
+            end.stderr
+        );
         // Slurm drains a node whose prolog fails, and requeues the job; the reason is ours.
         assert_eq!(end.code, Some(i32::from(drains)), "{code}: {}", end.stderr);
         let drained = std::fs::read_to_string(end.path("drained")).unwrap_or_default();
         assert_eq!(drained.contains("nodename=node7"), drains, "{code}: {drained}");
-        assert_eq!(drained.contains("rank 1 hangs"), drains, "{code}: {drained}");
+        assert_eq!(drained.contains("rank 1 hangs in `init`"), drains, "{code}: {drained}");
     }
 }

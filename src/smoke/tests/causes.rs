@@ -165,6 +165,24 @@ fn who_hangs_follows_from_the_steps_the_store_the_state_and_the_stacks() {
     assert_eq!(cause(&LIMIT, &same).what, what);
 }
 
+/// A collective of a device comes back at once, and the values are waited for in the program: that
+/// tells such a rank from no other.
+#[test]
+fn a_rank_that_waits_for_its_values_is_not_blamed_for_it() {
+    let mut same = evidence(&[&file(5, true), &file(5, true)]);
+    let own = "File \"/tmp/run/smoke.py\", line 129 in compare";
+    same.ranks[0].look = Some(look('S', own));
+    same.ranks[1].look = Some(look('S', TORCH));
+    let both = cause(&LIMIT, &same);
+    assert_eq!(both.ranks, [0, 1]);
+    let shown: Vec<_> = both.stacks.iter().map(|stack| stack.frames[0].as_str()).collect();
+    let torch = "torch/distributed/distributed_c10d.py, line 9 in wait";
+    assert_eq!(shown, ["smoke.py, line 129 in compare", torch]);
+
+    same.ranks[1].look = Some(look('S', "File \"/home/u/hook.py\", line 1 in sleepy"));
+    assert_eq!(cause(&LIMIT, &same).ranks, [1]);
+}
+
 #[test]
 fn a_wrong_address_comes_before_the_hang_that_it_makes() {
     let mut known = evidence(&[&file(2, true), &file(2, true)]);
