@@ -38,6 +38,13 @@ def gpus_lost():
 
 
 @host
+def gpus_lost_to_any_job():
+    m = v100("gpus-on-bus-none-in-nvml", "the same, asked without a number of ranks")
+    m.wants().expect("refused").finds("NVL040", "error", says=["0 of 4"])
+    return nvml.works(m, 0, "Tesla V100-PCIE-16GB")
+
+
+@host
 def persistence():
     m = v100("persistence-off-v100", "persistence mode is off, each first use waits for seconds")
     m.expect("degraded").finds("NVL049", "warning", says=["nvidia-smi -pm 1"])

@@ -343,6 +343,24 @@ fn health() -> Vec<Case> {
             &["NVL040 error"],
         ),
         case(
+            "none in NVML, for one rank",
+            answered(|nvml| nvml.device_count = Some(0)),
+            job(1),
+            &["NVL040 error"],
+        ),
+        case(
+            "none in NVML, for a rank on each device",
+            answered(|nvml| nvml.device_count = Some(0)),
+            Intent::default(),
+            &["NVL040 error"],
+        ),
+        case(
+            "fewer in NVML, for a rank on each device",
+            answered(|nvml| nvml.device_count = Some(1)),
+            Intent::default(),
+            &["NVL040 warning"],
+        ),
+        case(
             "fewer in the driver's list",
             two(|f| {
                 nvidia(f).gpus.pop();
