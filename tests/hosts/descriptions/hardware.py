@@ -45,6 +45,15 @@ def gpus_lost_to_any_job():
 
 
 @host
+def hang_at_one():
+    m = v100("nvml-hangs-at-one-gpu", "one rank, and the driver does not come back from a GPU")
+    m.wants(1).expect("refused").finds("NVL042", "error", says=["nvmlDeviceGetHandleByIndex"])
+    nvml.works(m, 4, "Tesla V100-PCIE-16GB")
+    m.nvml_script["hang"] = ["nvmlDeviceGetHandleByIndex_v2(1)"]
+    return m
+
+
+@host
 def persistence():
     m = v100("persistence-off-v100", "persistence mode is off, each first use waits for seconds")
     m.expect("degraded").finds("NVL049", "warning", says=["nvidia-smi -pm 1"])

@@ -379,6 +379,13 @@ fn health() -> Vec<Case> {
         ),
         case("lost, says the log alone", with_xid(79, false, None), job(2), &["NVL041 error"]),
         case("a hang", two(|f| nvidia(f).nvml = hang()), job(2), &["NVL042 error"]),
+        case("a hang of one rank", two(|f| nvidia(f).nvml = hang()), job(1), &["NVL042 error"]),
+        case(
+            "a hang that gloo does not meet",
+            two(|f| nvidia(f).nvml = hang()),
+            job_with(1, "gloo"),
+            &["NVL042 note"],
+        ),
         case(
             "a hang because one is lost",
             two(|f| {
