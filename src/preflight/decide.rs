@@ -170,8 +170,14 @@ fn variables(
                 name: name.to_owned(),
                 value: Some(own.to_owned()),
                 is_users: true,
-                reason: "yours is kept".to_owned(),
-                evidence: vec![cite(name, format!("is `{own}`"))],
+                reason: match cx.var_from(name) {
+                    Some(place) => format!("{place} sets it, which is kept"),
+                    None => "yours is kept".to_owned(),
+                },
+                evidence: vec![match cx.var_from(name) {
+                    Some(place) => cite(place, format!("{name}={own}")),
+                    None => cite(name, format!("is `{own}`")),
+                }],
             },
             None => VariableChoice {
                 name: name.to_owned(),

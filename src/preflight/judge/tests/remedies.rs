@@ -1,0 +1,98 @@
+//! What is said to help, for the very machine, and where it is to be done.
+
+use super::*;
+use crate::host::facts::{ConfFile, HostFacts, Interface};
+use crate::preflight::decide::decide;
+use crate::preflight::finding::{Finding, Remedy};
+use crate::preflight::judge::judge;
+
+const A6000: &str = "NVIDIA RTX A6000";
+const LINE: &str = "./train.yaml:3";
+
+/// The way out of a finding that says something.
+#[track_caller]
+fn remedy<'a>(found: &'a [Finding], code: &str, says: &str) -> &'a Remedy {
+    let finding = found.iter().find(|finding| finding.code.0 == code);
+    let finding = finding.unwrap_or_else(|| panic!("no {code} in {found:#?}"));
+    let remedy = finding.remedies.iter().find(|remedy| remedy.what.contains(says));
+    remedy.unwrap_or_else(|| panic!("nothing says `{says}` in {:#?}", finding.remedies))
+}
+
+/// Two GPUs, of which NVML answers for so many, in a machine with one interface.
+fn two() -> HostFacts {
+    let mut facts = gpu_host(2, A6000, NEW);
+    let interface = |name: &str, is_loopback| Interface {
+        name: name.to_owned(),
+        state: "up".to_owned(),
+        is_loopback,
+        speed: None,
+    };
+    facts.network.interfaces = vec![interface("lo", true), interface("eth0", false)];
+    facts
+}
+
+fn by_profile(facts: HostFacts, name: &str, value: &str) -> HostFacts {
+    let mut facts = with_var(facts, name, value);
+    facts.variables_from.insert(name.to_owned(), LINE.to_owned());
+    facts
+}
+
+#[test]
+fn a_variable_is_taken_away_where_it_was_set() {
+    let table = [
+        ("NCCL_SOCKET_IFNAME", "ib7", "NVL072", "name one of eth0"),
+        ("NCCL_P2P_DISABLE", "1", "NVL071", "unless you are debugging"),
+    ];
+    for (name, value, code, says) in table {
+        let found = judge(&with_var(two(), name, value), &job(2));
+        let by_shell = remedy(&found, code, says);
+        assert_eq!(by_shell.commands, [format!("unset {name}")]);
+        assert!(by_shell.what.starts_with(&format!("remove {name}, ")), "{}", by_shell.what);
+
+        let found = judge(&by_profile(two(), name, value), &job(2));
+        let by_file = remedy(&found, code, says);
+        assert_eq!(by_file.commands, [""; 0], "{name}");
+        assert!(by_file.what.starts_with(&format!("take {name} out of {LINE}, ")), "{by_file:?}");
+        let finding = found.iter().find(|finding| finding.code.0 == code).expect("is there");
+        let evidence = &finding.evidence[..];
+        let is_cited = |e: &crate::preflight::finding::Evidence| {
+            e.source == LINE && e.value == format!("{name}={value}")
+        };
+        assert!(evidence.iter().any(is_cited), "{evidence:?}");
+    }
+}
+
+#[test]
+fn variables_of_several_places_are_taken_out_of_each() {
+    let mut facts = by_profile(two(), "NCCL_P2P_DISABLE", "1");
+    facts = with_var(facts, "CUDA_LAUNCH_BLOCKING", "1");
+    let conf = [("NCCL_SHM_DISABLE".to_owned(), "1".to_owned())].into();
+    facts.nccl_conf = vec![ConfFile { path: "/etc/nccl.conf".to_owned(), variables: conf }];
+    let found = judge(&facts, &job(2));
+    assert_eq!(commands(&found, "NVL071"), "unset CUDA_LAUNCH_BLOCKING");
+    assert!(!remedy(&found, "NVL071", "take NCCL_P2P_DISABLE out of ./train.yaml:3").needs_root);
+    assert!(remedy(&found, "NVL071", "take NCCL_SHM_DISABLE out of /etc/nccl.conf").needs_root);
+}
+
+#[test]
+fn what_a_profile_sets_is_not_called_the_callers_own() {
+    let name = "TORCH_NCCL_ASYNC_ERROR_HANDLING";
+    let of = |facts: &HostFacts| {
+        let judged = decide(facts, judge(facts, &job(2)), &job(2));
+        let text = crate::preflight::text::whole(
+            &judged,
+            facts,
+            crate::preflight::text::Manner::default(),
+        );
+        let choice = judged.variables.into_iter().find(|choice| choice.name == name);
+        (choice.expect("is there"), text)
+    };
+    let (own, text) = of(&with_var(two(), name, "3"));
+    assert_eq!((&*own.reason, &*own.evidence[0].source), ("yours is kept", name));
+    assert!(text.contains("=3 (your own): yours is kept"), "{text}");
+    let (profile, text) = of(&by_profile(two(), name, "3"));
+    assert_eq!(profile.value.as_deref(), Some("3"));
+    assert_eq!(profile.reason, "./train.yaml:3 sets it, which is kept");
+    assert_eq!(profile.evidence[0].source, LINE);
+    assert!(!text.contains("your own"), "{text}");
+}
