@@ -109,7 +109,6 @@ pub fn judge(cx: &Cx<'_>, out: &mut Vec<Finding>) -> Option<Code> {
         draft = draft.evidence(path, "the module on disk is of the libraries' version");
     }
     draft = cures::remedies(draft, cx, nvidia, verdict, &fixes, [nvml_text, Some(kernel_text)]);
-    draft = draft.mitigation(cures::matching(nvidia, kernel_text));
     out.push(draft.done());
     consequences(cx, nvidia, &code, verdict, cuda.as_ref(), out);
     // Libraries that a variable leads to were not brought by an upgrade, nor would a reboot help.

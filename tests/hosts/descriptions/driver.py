@@ -113,7 +113,8 @@ def mismatch_no_logs():
         "the old libraries still lie in apt's cache; nothing tells of an upgrade",
     )
     m.file(f"var/cache/apt/archives/libnvidia-compute-580_{OLD}{JAMMY}_amd64.deb", "!<arch>\n")
-    newer(m.expect("refused"))
+    unpack = "dpkg-deb -x /var/cache/apt/archives/libnvidia-compute-580"
+    newer(m.expect("refused"), says=["without root", unpack], never=["does not cure"])
     return nvml.mismatch(m)
 
 
@@ -186,7 +187,12 @@ def stale_ld_library_path():
     m.ubuntu("22.04").driver(NEW).gpus(2, "NVIDIA RTX A6000").libraries(NEW).module(NEW)
     m.libraries("535.183.01", "/opt/nvidia-535/lib", cached=False)
     m.variables(LD_LIBRARY_PATH="/opt/nvidia-535/lib:/opt/tools/lib").venv().wants(2)
-    m.expect("refused").finds("NVL002", "error", says=[NEW, "535.183.01", "/opt/nvidia-535/lib"])
+    m.expect("refused").finds(
+        "NVL002",
+        "error",
+        says=[NEW, "535.183.01", "take /opt/nvidia-535/lib out of", "without root"],
+        never=["does not cure", "none is applied"],
+    )
     return m
 
 

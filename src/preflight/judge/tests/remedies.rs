@@ -1,5 +1,6 @@
 //! What is said to help, for the very machine, and where it is to be done.
 
+use super::mismatch::field_report;
 use super::*;
 use crate::host::facts::{ConfFile, HostFacts, Interface};
 use crate::preflight::decide::decide;
@@ -95,4 +96,45 @@ fn what_a_profile_sets_is_not_called_the_callers_own() {
     assert_eq!(profile.reason, "./train.yaml:3 sets it, which is kept");
     assert_eq!(profile.evidence[0].source, LINE);
     assert!(!text.contains("your own"), "{text}");
+}
+
+#[test]
+fn libraries_that_would_fit_are_a_way_out_and_nothing_that_was_done() {
+    let with = |file: &str| {
+        let mut facts = field_report();
+        nvidia(&mut facts).libraries.matching = vec![file.to_owned()];
+        let found = judge(&facts, &job(3));
+        assert_eq!(found[0].mitigation, None);
+        found
+    };
+    let found = with("/opt/old/libnvidia-ml.so.580.82.09");
+    let folder = remedy(&found, "NVL001", "put /opt/old, with libraries of 580.82.09, first on");
+    assert_eq!(
+        folder.commands,
+        ["export LD_LIBRARY_PATH=/opt/old${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"]
+    );
+    assert!(!folder.needs_root);
+    // Of what can be done in place of a reboot it comes before going without.
+    let at = |says| found[0].remedies.iter().position(|r| r.what.starts_with(says)).expect(says);
+    assert!(at("reboot") < at("without root") && at("without root") < at("until then"));
+
+    let package =
+        "/var/cache/apt/archives/libnvidia-compute-580_580.82.09-0ubuntu0.22.04.1_amd64.deb";
+    let found = with(package);
+    let unpack = &remedy(&found, "NVL001", "without root: unpack").commands;
+    assert_eq!(
+        unpack.join("\n"),
+        format!(
+            "dpkg-deb -x {package} $HOME/.cache/nvlaunch/driver/580.82.09\n\
+             export LD_LIBRARY_PATH=$HOME/.cache/nvlaunch/driver/580.82.09/usr/lib/x86_64-linux-gnu\
+             ${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
+        )
+    );
+    // The folder that leads to the wrong library would lead to it again.
+    let found = with("/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.580.82.09");
+    assert!(
+        !format!("{:?}", found[0].remedies).contains("without root"),
+        "{:?}",
+        found[0].remedies
+    );
 }
