@@ -69,11 +69,11 @@ pub fn remedies(
     draft = match fixes {
         history::Disk::Other(..) | history::Disk::None => draft.root_remedy(
             "first build the module of the libraries' version for this kernel; then reboot",
-            [remedy::build_module(cx, nvidia, versions[0]), vec!["reboot".to_owned()]].concat(),
+            remedy::and_then(remedy::build_module(cx, nvidia, versions[0]), "reboot"),
         ),
         history::Disk::Open(_, gpu) => draft.root_remedy(
             format!("first install the module that is not open, which {gpu} needs; then reboot"),
-            [remedy::closed_module(cx), vec!["reboot".to_owned()]].concat(),
+            remedy::and_then(remedy::closed_module(cx), "reboot"),
         ),
         history::Disk::OtherKernel(kernel) => draft.root_remedy(
             format!("reboot into {kernel}, for which the module was built"),

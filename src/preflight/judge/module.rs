@@ -186,7 +186,7 @@ fn missing_module(cx: &Cx<'_>, nvidia: &Nvidia) -> Draft {
     let build = remedy::build_module(cx, nvidia, version.as_deref());
     draft = draft.root_remedy(
         format!("build the module for {kernel}, and load it"),
-        [build, vec!["modprobe nvidia".to_owned()]].concat(),
+        remedy::and_then(build, "modprobe nvidia"),
     );
     let other = nvidia.dkms.iter().find(|entry| {
         entry.state == DkmsState::Installed && entry.kernel.as_ref().is_some_and(|k| k != kernel)

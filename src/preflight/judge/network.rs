@@ -129,10 +129,12 @@ fn shared_memory(cx: &Cx<'_>, out: &mut Vec<Finding>) {
             Some("podman") => {
                 draft.remedy("start the container with more", &["podman run --shm-size=16g …"])
             }
-            Some(_) => draft.remedy(
+            Some("docker") => draft.remedy(
                 "start the container with more",
                 &["docker run --shm-size=16g …", "docker run --ipc=host …"],
             ),
+            // How others are given more is not known here.
+            Some(_) => draft.remedy("start the container with more", &[]),
             None => draft.root_remedy(
                 "make it larger",
                 vec!["mount -o remount,size=50% /dev/shm".to_owned()],

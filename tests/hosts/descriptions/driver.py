@@ -228,7 +228,7 @@ def skew():
     m.ubuntu("22.04").driver("550.144.03").gpus(2, "NVIDIA A100-SXM4-80GB")
     m.library("nvidia-ml", "550.144.03").library("cuda", "550.163.01").module("550.144.03")
     m.venv().wants(2).expect("degraded")
-    m.finds("NVL005", "warning", says=["550.144.03", "550.163.01"])
+    m.finds("NVL005", "warning", says=["550.144.03", "550.163.01", "libnvidia-compute-550"])
     return nvml.works(m, 2, "NVIDIA A100-SXM4-80GB")
 
 
@@ -519,7 +519,8 @@ def mixed_mismatch():
     m.libraries("570.172.08").driver_packages("570.172.08", JAMMY)
     m.file("usr/bin/nvidia-uninstall")
     m.venv().wants(2).expect("refused")
-    m.finds("NVL002", "error", says=[NEW, "570.172.08"])
+    build = "dkms autoinstall -k"
+    m.finds("NVL002", "error", says=[NEW, "570.172.08", build])
     m.finds("NVL025", "note", of="NVL002", says=["nvidia-uninstall", "libnvidia-compute-570"])
-    m.finds("NVL010", "note", of="NVL002", says=[NEW])
+    m.finds("NVL010", "note", of="NVL002", says=[NEW, build])
     return nvml.mismatch(m)

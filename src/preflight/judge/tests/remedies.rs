@@ -138,3 +138,83 @@ fn libraries_that_would_fit_are_a_way_out_and_nothing_that_was_done() {
         found[0].remedies
     );
 }
+
+#[test]
+fn nothing_is_called_a_build_that_builds_nothing() {
+    let mut facts = field_report();
+    facts.packages.history.clear();
+    nvidia(&mut facts).on_disk.clear();
+    let build = |facts: &HostFacts| {
+        let found = judge(facts, &job(3));
+        assert_eq!(shape(&found), ["NVL001 error", "NVL010 note < NVL001"]);
+        let first = remedy(&found, "NVL001", "first build the module").commands.join("\n");
+        assert_eq!(first.trim_end_matches("\nreboot"), commands(&found, "NVL010"));
+        first
+    };
+    assert_eq!(build(&facts), "");
+    facts.packages.installed.push(package("nvidia-dkms-580", "580.95.05-0ubuntu0.24.04.2"));
+    assert_eq!(
+        build(&facts),
+        "apt-get install linux-headers-6.8.0-85-generic\n\
+         dkms autoinstall -k 6.8.0-85-generic\nreboot"
+    );
+}
+
+#[test]
+fn libcuda_is_reinstalled_by_a_name_that_exists() {
+    let skew = |distribution: &str, manager: &str| {
+        let mut facts = gpu_host(2, A6000, OLD);
+        nvidia(&mut facts).libraries.cuda.as_mut().expect("is there").version =
+            Some(NEW.to_owned());
+        facts.system.distribution = Some(distribution.to_owned());
+        facts.packages.manager = Some(manager.to_owned());
+        facts
+    };
+    let said = |facts: &HostFacts| commands(&judge(facts, &job(2)), "NVL005");
+    let ubuntu = skew("ubuntu", "apt");
+    assert_eq!(said(&ubuntu), "apt-get install --reinstall libnvidia-compute-580");
+    assert_eq!(said(&skew("debian", "apt")), "apt-get install --reinstall libcuda1");
+    assert_eq!(said(&skew("sles", "zypper")), "");
+    let mut listed = ubuntu;
+    listed.packages.installed = vec![package("libnvidia-compute-580-server", "580.95.05-1")];
+    assert_eq!(said(&listed), "apt-get install --reinstall libnvidia-compute-580-server");
+}
+
+/// A machine with something wrong.
+type Change = fn(&mut HostFacts);
+
+/// Each kind of container is started with GPUs in its own way.
+#[test]
+fn a_container_is_told_of_in_the_words_of_what_made_it() {
+    let of = |kind: &str, code: &str, change: Change| {
+        let mut facts = in_container(gpu_host(2, A6000, NEW));
+        kind.clone_into(&mut facts.system.container.as_mut().expect("is there").kind);
+        change(&mut facts);
+        commands(&judge(&facts, &job(2)), code)
+    };
+    let no_gpus = |facts: &mut HostFacts| nvidia(facts).nodes.clear();
+    let no_cuda = |facts: &mut HostFacts| nvidia(facts).libraries.cuda = None;
+    let no_nvml = |facts: &mut HostFacts| nvidia(facts).libraries.nvml = None;
+    let no_uvm =
+        |facts: &mut HostFacts| nvidia(facts).nodes.retain(|n| n.path != "/dev/nvidia-uvm");
+    let small = |facts: &mut HostFacts| facts.resources.shm_bytes = Some(64 << 20);
+    let with = |of_pod| ["docker run --gpus", of_pod, "podman run --device", "apptainer exec --nv"];
+    let of_shm = ["docker run --shm-size", "/dev/shm", "podman run --shm-size", ""];
+    let table: [(&str, Change, [&str; 4]); 5] = [
+        ("NVL033", no_gpus, with("nvidia.com/gpu: 1")),
+        ("NVL032", no_cuda, with("compute,utility")),
+        ("NVL036", no_nvml, with("compute,utility")),
+        ("NVL026", no_uvm, with("nvidia.com/gpu: 1")),
+        ("NVL073", small, of_shm),
+    ];
+    for (code, change, says) in table {
+        for (kind, says) in ["docker", "kubernetes", "podman", "apptainer"].iter().zip(says) {
+            let said = of(kind, code, change);
+            assert!(said.contains(says), "{code} {kind}: {said}");
+            assert_eq!(said.contains("docker"), *kind == "docker", "{code} {kind}: {said}");
+        }
+        // Of one that is not known nothing is guessed.
+        let said = of("lxc", code, change);
+        assert!(!said.contains("docker") && !said.contains("podman"), "{code}: {said}");
+    }
+}
