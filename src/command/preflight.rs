@@ -5,6 +5,7 @@
 //! - R2: what is said of the machine goes to stderr in a launch, whose stdout is the ranks' own.
 //! - R3: `--preflight off` reads nothing and sets nothing.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -28,7 +29,7 @@ use crate::profile::layer::Files;
 use crate::settings;
 use crate::settings::env::Env;
 use crate::settings::spec::{
-    LaunchSpec, PreflightMode, PreflightSpec, ProcCount, Target, with_profile,
+    LaunchSpec, PreflightMode, PreflightSpec, ProcCount, ProfileVariable, Target, with_profile,
 };
 use crate::settings::values;
 
@@ -87,7 +88,7 @@ pub(super) fn preflight(args: &PreflightArgs, env: &Env) -> Result<u8, BoxError>
         check_root(&spec.root)?;
         let interpreter = interpreter(spec, env, request.python.as_deref())?;
         let nproc = request.nproc.as_ref().map(|nproc| count(nproc, &spec.root, env));
-        (look(spec, env, interpreter.as_deref()), nproc)
+        (look(spec, env, &request.env, interpreter.as_deref()), nproc)
     };
     let facts = document::without_secrets(facts);
     let judgement =
@@ -122,7 +123,7 @@ pub(super) fn of_machine(
     let spec = &request.spec;
     check_root(&spec.root)?;
     let interpreter = interpreter(spec, env, request.python.as_deref())?;
-    let mut facts = look(spec, env, interpreter.as_deref());
+    let mut facts = look(spec, env, &request.env, interpreter.as_deref());
     if facts.network == Network::default() {
         // A machine without devices is not asked for them otherwise.
         facts.network = network::read(&spec.root, &mut facts.notes);
@@ -155,7 +156,7 @@ pub(super) fn before_launch(
         (_, ProgramFact::Found(path)) => Some(path.as_path()),
         _ => None,
     };
-    let facts = look(wanted, &spec.env_of_ranks(env), interpreter);
+    let facts = look(wanted, &spec.env_of_ranks(env), &spec.env, interpreter);
     let judgement = judged(wanted, plan::count(spec, machine).ok(), &facts);
     Ok(Some(Preflight { facts, judgement, took: began.elapsed() }))
 }
@@ -198,13 +199,22 @@ impl Preflight {
     }
 }
 
-/// Reads the machine, and asks its driver where that can be done.
-fn look(spec: &PreflightSpec, env: &Env, interpreter: Option<&Path>) -> HostFacts {
+/// Reads the machine, and asks its driver where that can be done. `env` is that of the ranks, what
+/// the profile says of variables included.
+fn look(
+    spec: &PreflightSpec,
+    env: &Env,
+    profile: &BTreeMap<String, ProfileVariable>,
+    interpreter: Option<&Path>,
+) -> HostFacts {
     let depth = match spec.mode {
         PreflightMode::Full => Depth::Full,
         PreflightMode::Auto | PreflightMode::Off => Depth::Launch,
     };
     let mut facts = survey::survey(&spec.root, env, depth, interpreter);
+    let set =
+        profile.iter().filter(|(name, own)| !own.is_kept && facts.variables.contains_key(*name));
+    facts.variables_from = set.map(|(name, own)| (name.clone(), own.origin.to_string())).collect();
     ask_driver(&mut facts, spec, env, depth, interpreter);
     facts
 }

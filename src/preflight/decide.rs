@@ -170,8 +170,14 @@ fn variables(
                 name: name.to_owned(),
                 value: Some(own.to_owned()),
                 is_users: true,
-                reason: "yours is kept".to_owned(),
-                evidence: vec![cite(name, format!("is `{own}`"))],
+                reason: match cx.var_from(name) {
+                    Some(place) => format!("{place} sets it, which is kept"),
+                    None => "yours is kept".to_owned(),
+                },
+                evidence: vec![match cx.var_from(name) {
+                    Some(place) => cite(place, format!("{name}={own}")),
+                    None => cite(name, format!("is `{own}`")),
+                }],
             },
             None => VariableChoice {
                 name: name.to_owned(),
@@ -184,8 +190,14 @@ fn variables(
     };
     let reason = "as torchrun sets it: a rank does not wait for ever for one that is gone";
     set(env_vars::NCCL_ASYNC_ERROR_HANDLING, "1", reason.to_owned(), vec![release.clone()]);
-    // Not where the release is unknown: a newer PyTorch complains about the old name in every rank.
-    if cx.torch().is_some_and(|torch| !torch.is_at_least(&[2, 2])) {
+    // Where the release is unknown, a newer PyTorch says that the old name is old, in ranks that use
+    // NCCL; that costs a line, and an older one without it costs a job that hangs. Whoever set the
+    // new name has spoken for both.
+    let reads_old = match cx.torch() {
+        Some(torch) => !torch.is_at_least(&[2, 2]),
+        None => cx.var(env_vars::NCCL_ASYNC_ERROR_HANDLING).is_none(),
+    };
+    if reads_old {
         let reason = "the same under the name that PyTorch before 2.2 reads";
         set(OLD_ASYNC, "1", reason.to_owned(), vec![release]);
     }

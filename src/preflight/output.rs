@@ -75,15 +75,32 @@ static RULES: &[Rule] = &[
     rule(&["ibv_reg_mr", "Cannot allocate memory"], code::MEMLOCK_LOW_WITH_IB),
 ];
 
-/// The finding that some output points to.
-pub fn from_output<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Code> {
+/// What words about NVIDIA's GPUs mean on a machine that has none for the ranks: its driver is not
+/// missing, nor does a `PyTorch` for the CPU leave anything unused.
+fn without_cuda(code: Code) -> Option<Code> {
+    if code == code::DRIVER_NOT_LOADED {
+        return Some(code::CUDA_TORCH_ON_NO_NVIDIA_HOST);
+    }
+    (code != code::TORCH_CPU_BUILD_ON_GPU_HOST).then_some(code)
+}
+
+/// The finding that some output points to; `has_cuda` is whether the ranks' devices are those that
+/// `PyTorch` calls `cuda`, as far as that is known.
+pub fn from_output<'a>(
+    lines: impl IntoIterator<Item = &'a str>,
+    has_cuda: Option<bool>,
+) -> Option<Code> {
     let lines: Vec<&str> = lines.into_iter().collect();
     let stands = |text: &str| lines.iter().any(|line| line.contains(text));
     let fits = |rule: &&Rule| {
         lines.iter().any(|line| rule.line.iter().all(|text| line.contains(text)))
             && rule.anywhere.is_none_or(stands)
     };
-    RULES.iter().find(fits).map(|rule| rule.code.clone())
+    let mut codes = RULES.iter().filter(fits).map(|rule| rule.code.clone());
+    match has_cuda {
+        Some(false) => codes.find_map(without_cuda),
+        Some(true) | None => codes.next(),
+    }
 }
 
 #[cfg(test)]
@@ -172,8 +189,28 @@ mod tests {
             (&[], None),
         ];
         for (lines, code) in table {
-            let found = from_output(lines.iter().copied());
+            let found = from_output(lines.iter().copied(), None);
             assert_eq!(found.as_ref().map(|code| &*code.0), *code, "{lines:?}");
         }
+    }
+    #[test]
+    fn without_such_devices_the_same_words_mean_something_else() {
+        let no_driver = "RuntimeError: Found no NVIDIA driver on your system. Please check";
+        let for_cpu = "AssertionError: Torch not compiled with CUDA enabled";
+        let table: &[(&str, Option<bool>, Option<&str>)] = &[
+            (no_driver, None, Some("NVL020")),
+            (no_driver, Some(true), Some("NVL020")),
+            (no_driver, Some(false), Some("NVL063")),
+            (for_cpu, Some(true), Some("NVL062")),
+            (for_cpu, Some(false), None),
+            ("insufficient shared memory (shm)", Some(false), Some("NVL073")),
+        ];
+        for (line, has_cuda, code) in table {
+            let found = from_output([*line], *has_cuda);
+            assert_eq!(found.as_ref().map(|code| &*code.0), *code, "{line} {has_cuda:?}");
+        }
+        // What no longer fits leaves room for what does.
+        let both = [for_cpu, "insufficient shared memory (shm)"];
+        assert_eq!(from_output(both, Some(false)).expect("one fits").0, "NVL073");
     }
 }

@@ -112,7 +112,8 @@ fn of_compat(report: &Report) -> Option<String> {
 fn of_preflight(report: &Report) -> Vec<String> {
     let Some(failure) = &report.failure else { return Vec::new() };
     let lines = failure.stderr.iter().chain(&failure.stdout).map(String::as_str);
-    let reminds = output::from_output(lines);
+    let has_cuda = report.preflight.as_ref().map(|preflight| preflight.is_for_cuda);
+    let reminds = output::from_output(lines, has_cuda);
     let found = report.preflight.iter().flat_map(|preflight| &preflight.findings);
     let worth = found.filter(|found| found.severity > Severity::Note);
     // What the last words point to first, then the worst; among equals causes first.

@@ -107,6 +107,9 @@ pub struct Preflight {
     /// The name for `--compat` that would help a script which insists on CUDA.
     #[serde(skip)]
     pub compat: Option<&'static str>,
+    /// Whether the ranks' devices are those that `PyTorch` calls `cuda`.
+    #[serde(skip)]
+    pub is_for_cuda: bool,
 }
 
 /// A finding of preflight, in brief.
@@ -132,6 +135,7 @@ impl From<&Judgement> for Preflight {
             backend: judgement.backend.name.clone(),
             findings: judgement.findings.iter().map(found).collect(),
             compat: judgement.compat,
+            is_for_cuda: judgement.is_for_cuda(),
         }
     }
 }

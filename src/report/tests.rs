@@ -178,6 +178,7 @@ fn what_preflight_saw_is_said_where_the_job_failed() {
         verdict: Verdict::Degraded,
         backend: "nccl".to_owned(),
         compat: None,
+        is_for_cuda: true,
         findings: vec![
             found("NVL008", Severity::Note, "a note"),
             found("NVL049", Severity::Warning, "persistence mode is off"),
@@ -206,6 +207,16 @@ fn what_preflight_saw_is_said_where_the_job_failed() {
     assert_eq!(said[1..], [before("NVL049", "persistence mode is off")]);
     let without = hints(&shown(failed(Exit::Code(1), &[shm])));
     assert_eq!(without.len(), 1);
+    // Where there is no such device, no driver of it is missing.
+    let no_cuda =
+        Preflight { is_for_cuda: false, findings: Vec::new(), compat: None, ..preflight.clone() };
+    let on_cpu = |line: &str| {
+        let report = failed(Exit::Code(1), &[line]);
+        hints(&shown(Report { preflight: Some(no_cuda.clone()), ..report }))
+    };
+    let said = on_cpu("RuntimeError: Found no NVIDIA driver on your system. Please check");
+    assert!(said.len() == 1 && said[0].contains("last words are those of NVL063: "), "{said:?}");
+    assert_eq!(on_cpu("AssertionError: Torch not compiled with CUDA enabled"), [""; 0]);
     // A run that ended well says nothing of it.
     let well = Report { preflight: Some(preflight.clone()), ..quiet(Outcome::Completed) };
     assert_eq!(shown(well), "");

@@ -351,6 +351,44 @@ fn a_count_of_gpus_that_cannot_be_is_refused_with_its_cause() {
     assert!(end.stderr.contains("there is no GPU"), "{}", end.stderr);
 }
 
+/// What a profile sets is named by its line: nothing in the shell takes it away.
+#[test]
+fn a_variable_of_a_profile_is_told_with_its_line() {
+    let networked = || {
+        let job =
+            plain(Job::new()).file("if.yaml", "version: 1\nenv:\n  GLOO_SOCKET_IFNAME: ib7\n");
+        let root = job.dir.path().join("plain");
+        for (name, kind) in [("lo", "772\n"), ("eth0", "1\n")] {
+            write(&root, &format!("sys/class/net/{name}/type"), kind);
+        }
+        job
+    };
+    let options = ["--sysroot", "plain", "--profile", "./if.yaml", "--nproc", "2"];
+    let line = "take GLOO_SOCKET_IFNAME out of ./if.yaml:3";
+    let remedies_of = |document: &Value| {
+        let findings = document["findings"].as_array().expect("a list");
+        let found = findings.iter().find(|finding| finding["code"] == "NVL072");
+        found.expect("it is found")["remedies"].to_string()
+    };
+    let with = ["--json", "--facts-out", "facts.json"];
+    let end = preflight(networked(), &options).args(with).run().expect_code(69);
+    let here = document(&end);
+    let said = remedies_of(&here);
+    assert!(said.contains(line) && !said.contains("unset"), "{said}");
+    // The line travels with the facts.
+    let facts = fs::read_to_string(end.path("facts.json")).expect("the facts");
+    let job = Job::new().file("facts.json", &facts);
+    let there = preflight(job, &["--json", "--facts", "facts.json", "--nproc", "2"]).run();
+    assert_eq!(document(&there)["findings"], here["findings"]);
+    let end = networked().args(options).script(RANK).run().expect_code(69);
+    assert!(end.stderr.contains(line) && !end.stderr.contains("unset"), "{}", end.stderr);
+    // What the shell has comes before it, and is taken away there.
+    let job = networked().env("GLOO_SOCKET_IFNAME", "ib8").args(options).script(RANK);
+    let end = job.run().expect_code(69);
+    assert!(end.stderr.contains("$ unset GLOO_SOCKET_IFNAME"), "{}", end.stderr);
+    assert!(!end.stderr.contains(" out of ./if.yaml"), "{}", end.stderr);
+}
+
 /// The driver hangs: the launch ends in time, with the call that hung.
 #[test]
 fn a_driver_that_hangs_refuses_the_launch_within_its_deadline() {

@@ -70,6 +70,9 @@ pub struct HostFacts {
     pub python: Python,
     /// The variables that decide something, of the environment the ranks will get.
     pub variables: BTreeMap<String, String>,
+    /// Where those were set that are not from the environment: the profile's file and line, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables_from: BTreeMap<String, String>,
     /// Files that NCCL reads as if they were variables.
     pub nccl_conf: Vec<ConfFile>,
 }

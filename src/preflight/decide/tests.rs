@@ -129,7 +129,13 @@ fn few_variables_each_with_a_reason() {
         (gpus(), job(2), &[NEW_NAME]),
         (torch_of("2.2.0"), job(2), &[NEW_NAME]),
         (torch_of("2.1.2"), job(2), &[NEW_NAME, OLD_NAME]),
-        (build(gpus(), None), job(2), &[NEW_NAME]),
+        // A PyTorch that was not found may be an old one.
+        (build(gpus(), None), job(2), &[NEW_NAME, OLD_NAME]),
+        (
+            with_var(build(gpus(), None), "TORCH_NCCL_ASYNC_ERROR_HANDLING", "3"),
+            job(2),
+            &["[TORCH_NCCL_ASYNC_ERROR_HANDLING=3]"],
+        ),
         (
             with_var(gpus(), "TORCH_NCCL_ASYNC_ERROR_HANDLING", "3"),
             job(2),

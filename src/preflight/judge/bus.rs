@@ -106,7 +106,8 @@ pub fn count(cx: &Cx<'_>, nvidia: &Nvidia, out: &mut Vec<Finding>) {
     if listed >= on_bus.len() {
         return;
     }
-    let is_error = cx.intent.nproc.is_some_and(|nproc| nproc as usize > listed);
+    // Without a count it is one rank for each device, of which there is none to count.
+    let is_error = cx.intent.nproc.map_or(listed == 0, |nproc| nproc as usize > listed);
     let mut draft = Draft::new(
         code::GPU_COUNT_MISMATCH,
         format!("{listed} of {} GPUs on the bus are listed by the driver", on_bus.len()),

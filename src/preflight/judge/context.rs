@@ -49,6 +49,12 @@ impl<'a> Cx<'a> {
         self.var(name).map(str::trim).filter(|value| !value.is_empty())
     }
 
+    /// The profile's file and line that set a variable of the ranks; `None` where it is from the
+    /// environment.
+    pub fn var_from(&self, name: &str) -> Option<&'a str> {
+        self.facts.variables_from.get(name).map(String::as_str)
+    }
+
     /// Whether a variable is switched on: set, and neither 0, no, off nor false.
     pub fn is_on(&self, name: &str) -> bool {
         self.var_set(name).is_some_and(is_on)

@@ -1,13 +1,13 @@
 //! What cures a mismatch, and what helps until then.
 
 use std::cmp::Ordering;
+use std::path::Path;
 
 use super::context::{Cx, compare};
 use super::draft::Draft;
 use super::mismatch::{CudaVerdict, is_compat};
 use super::{history, remedy};
 use crate::host::facts::nvidia::{Library, Nvidia};
-use crate::preflight::finding::Mitigation;
 
 /// The folder of `LD_LIBRARY_PATH` that a library was found in is the thing to take away.
 pub fn drop_folder(draft: Draft, library: &Library) -> Draft {
@@ -56,20 +56,24 @@ pub fn remedies(
             vec!["ldconfig".to_owned()],
         );
     }
+    let unprivileged = |draft: Draft| match versions[1] {
+        Some(kernel) => matching(draft, cx, nvidia, kernel),
+        None => draft,
+    };
     if cx.is_container() {
-        return container_remedies(draft, cx, nvidia);
+        return unprivileged(container_remedies(draft, cx, nvidia));
     }
     if by_path {
-        return draft;
+        return unprivileged(draft);
     }
     draft = match fixes {
         history::Disk::Other(..) | history::Disk::None => draft.root_remedy(
             "first build the module of the libraries' version for this kernel; then reboot",
-            [remedy::build_module(cx, nvidia, versions[0]), vec!["reboot".to_owned()]].concat(),
+            remedy::and_then(remedy::build_module(cx, nvidia, versions[0]), "reboot"),
         ),
         history::Disk::Open(_, gpu) => draft.root_remedy(
             format!("first install the module that is not open, which {gpu} needs; then reboot"),
-            [remedy::closed_module(cx), vec!["reboot".to_owned()]].concat(),
+            remedy::and_then(remedy::closed_module(cx), "reboot"),
         ),
         history::Disk::OtherKernel(kernel) => draft.root_remedy(
             format!("reboot into {kernel}, for which the module was built"),
@@ -108,6 +112,7 @@ pub fn remedies(
             Vec::new(),
         );
     }
+    draft = unprivileged(draft);
     let until = match verdict {
         CudaVerdict::Works => "until then, train without NCCL: on one GPU, or with gloo",
         _ => "until then, only the CPU can train, with gloo",
@@ -153,18 +158,40 @@ pub fn beside<'a>(nvidia: &'a Nvidia, kernel: &str) -> Vec<&'a Library> {
     nvidia.libraries.others.iter().filter(fits).collect()
 }
 
-/// Files of the module's own version: they would help, and using them is not done here.
-pub fn matching(nvidia: &Nvidia, kernel: &str) -> Option<Mitigation> {
-    if nvidia.libraries.matching.is_empty() {
-        return None;
+/// The way without root: libraries of the module's own version, first on the ranks' library path.
+fn matching(draft: Draft, cx: &Cx<'_>, nvidia: &Nvidia, kernel: &str) -> Draft {
+    let folder_of = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+    // A folder that leads to the wrong library now would lead to it again.
+    let used = nvidia.libraries.nvml.as_ref().and_then(|library| folder_of(&library.path));
+    let is_library = |file: &&String| file.ends_with(&format!(".so.{kernel}"));
+    let (libraries, packages): (Vec<_>, Vec<_>) =
+        nvidia.libraries.matching.iter().partition(is_library);
+    let mut folders = libraries.iter().filter_map(|file| folder_of(file));
+    if let Some(folder) = folders.find(|folder| Some(folder) != used.as_ref()) {
+        return draft.remedy(
+            format!(
+                "without root: put {folder}, with libraries of {kernel}, first on LD_LIBRARY_PATH"
+            ),
+            &[&first_on_path(&folder)],
+        );
     }
-    let files = nvidia.libraries.matching.join(", ");
-    Some(Mitigation {
-        what: format!(
-            "none is applied; files of version {kernel} are here and would fit, first on \
-             LD_LIBRARY_PATH: {files}"
-        ),
-        variables: Vec::new(),
-        cures: false,
-    })
+    let Some(package) = packages.first() else { return draft };
+    let what = format!(
+        "without root: unpack {package}, and put its folder of libraries first on LD_LIBRARY_PATH"
+    );
+    if Path::new(package).extension().is_none_or(|end| end != "deb") {
+        return draft.remedy(what, &[]);
+    }
+    let target = format!("$HOME/.cache/nvlaunch/driver/{kernel}");
+    let unpack = format!("dpkg-deb -x {package} {target}");
+    // Debian has a folder of its own for each driver.
+    if cx.facts.system.distribution.as_deref() != Some("ubuntu") {
+        return draft.remedy(what, &[&unpack]);
+    }
+    let folder = format!("{target}/usr/lib/{}-linux-gnu", cx.facts.system.arch);
+    draft.remedy(what, &[&unpack, &first_on_path(&folder)])
+}
+
+fn first_on_path(folder: &str) -> String {
+    format!("export LD_LIBRARY_PATH={folder}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}")
 }

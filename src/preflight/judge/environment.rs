@@ -121,11 +121,15 @@ const HARMFUL: [Harm; 16] = [
     },
 ];
 
-/// The ranks' variables, and below them what NCCL's files say; with the source of each.
+/// The source of a variable that the shell has, which `unset` takes away; all others are files.
+pub const SHELL: &str = "environment";
+
+/// The ranks' variables, and below them what NCCL's files say; with the source of each: [`SHELL`], a
+/// line of a profile, or a file of NCCL's.
 pub fn variables<'a>(cx: &Cx<'a>) -> BTreeMap<&'a str, (&'a str, &'a str)> {
     let mut all = BTreeMap::new();
     for (name, value) in &cx.facts.variables {
-        all.insert(name.as_str(), (value.as_str(), "environment"));
+        all.insert(name.as_str(), (value.as_str(), cx.var_from(name).unwrap_or(SHELL)));
     }
     for file in &cx.facts.nccl_conf {
         for (name, value) in &file.variables {
@@ -135,12 +139,33 @@ pub fn variables<'a>(cx: &Cx<'a>) -> BTreeMap<&'a str, (&'a str, &'a str)> {
     all
 }
 
+/// A variable as evidence, with where it was set.
+pub fn cite(draft: Draft, name: &str, value: &str, source: &str) -> Draft {
+    match source {
+        SHELL => draft.evidence(name, format!("is `{value}`")),
+        file => draft.evidence(file, format!("{name}={value}")),
+    }
+}
+
+/// How variables of one source are taken away; `then` is the rest of the sentence.
+pub fn take_away(draft: Draft, names: &[&str], source: &str, then: &str) -> Draft {
+    let list = names.join(", ");
+    match source {
+        SHELL => {
+            draft.remedy(format!("remove {list}{then}"), &[&format!("unset {}", names.join(" "))])
+        }
+        file if file.starts_with("/etc/") => {
+            draft.root_remedy(format!("take {list} out of {file}{then}"), Vec::new())
+        }
+        file => draft.remedy(format!("take {list} out of {file}{then}"), &[]),
+    }
+}
+
 /// Everything about variables. `nvml` is what explains that NVML does not work.
 pub fn judge(cx: &Cx<'_>, uses_nccl: bool, nvml: Option<&Code>, out: &mut Vec<Finding>) {
     let all = variables(cx);
     let evidence = |draft: Draft, name: &str| match all.get(name) {
-        Some((value, "environment")) => draft.evidence(name, format!("is `{value}`")),
-        Some((value, file)) => draft.evidence(*file, format!("{name}={value}")),
+        Some((value, source)) => cite(draft, name, value, source),
         None => draft,
     };
     if uses_nccl {
@@ -310,8 +335,14 @@ fn harmful(
     for harm in &found {
         draft = cite(draft, harm.name).remedy(format!("{} {}", harm.name, harm.what), &[]);
     }
-    let unset = format!("unset {}", names.join(" "));
-    out.push(draft.remedy("remove them, unless you are debugging", &[&unset]).done());
+    let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for name in names {
+        places.entry(all.get(name).map_or(SHELL, |(_, source)| source)).or_default().push(name);
+    }
+    for (source, names) in places {
+        draft = take_away(draft, &names, source, ", unless you are debugging");
+    }
+    out.push(draft.done());
 }
 
 fn conflicts(
@@ -375,7 +406,7 @@ fn conflicts(
     }
     if nvml.is_some() && off(NVML_DISABLE) {
         add(
-            "nvlaunch would set NCCL_NVML_DISABLE=1 here; yours is kept",
+            "nvlaunch would set NCCL_NVML_DISABLE=1 here; what you set is kept",
             &[NVML_DISABLE],
             "nothing has to be done: no NCCL reads it",
             Severity::Note,

@@ -14,7 +14,7 @@ use crate::preflight::catalogue::code;
 use crate::preflight::finding::{Code, Finding, Severity};
 use crate::preflight::version::upstream;
 
-const LIBCUDA: &str = "libcuda.so.1";
+pub const LIBCUDA: &str = "libcuda.so.1";
 const LIBNVML: &str = "libnvidia-ml.so.1";
 
 /// What is wrong with the libraries; the code of what keeps NVML or CUDA from being loaded.
@@ -79,7 +79,7 @@ fn stale_cache(cx: &Cx<'_>, entries: &[&Sourced<String>], explains: bool) -> Dra
 }
 
 /// The package with a library, as this distribution calls it.
-fn package(cx: &Cx<'_>, name: &str) -> Option<String> {
+pub fn package(cx: &Cx<'_>, name: &str) -> Option<String> {
     let branch = cx.kernel_module().map(|(_, version)| version.major());
     let is_ubuntu = cx.facts.system.distribution.as_deref() == Some("ubuntu");
     match cx.facts.packages.manager.as_deref()? {
@@ -106,15 +106,10 @@ fn missing(cx: &Cx<'_>, nvidia: &Nvidia, name: &str) -> Finding {
         draft = draft.evidence(&loaded.source, format!("the kernel runs {}", loaded.version));
     }
     if cx.is_container() {
-        let capabilities = if is_cuda { "compute" } else { "utility" };
-        return draft
-            .remedy(
-                format!(
-                    "start the container with the NVIDIA runtime and the capability {capabilities}"
-                ),
-                &["docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility …"],
-            )
-            .done();
+        let capability = if is_cuda { "compute" } else { "utility" };
+        let what =
+            format!("start the container with the NVIDIA runtime and the capability {capability}");
+        return remedy::container_with_gpus(cx, draft, &what, Some(capability)).done();
     }
     let commands = package(cx, name).map(|package| remedy::install(cx, &package));
     draft
@@ -166,11 +161,8 @@ fn unusable(cx: &Cx<'_>, nvidia: &Nvidia, library: &Library) -> Finding {
         draft = draft.evidence(&other.path, "has no bytes");
     }
     if cx.is_container() {
-        draft
-            .remedy(
-                "start the container with the NVIDIA runtime, which mounts the real files",
-                &["docker run --gpus all …"],
-            )
+        let what = "start the container with the NVIDIA runtime, which mounts the real files";
+        remedy::container_with_gpus(cx, draft, what, None)
             .remedy(
                 "and take the left-over files out of the image: build it without the NVIDIA \
                  runtime, or delete them and run ldconfig",

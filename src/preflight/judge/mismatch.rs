@@ -12,11 +12,11 @@ use std::cmp::Ordering;
 
 use super::context::{Build, Cx, compare};
 use super::draft::Draft;
-use super::{cures, history, remedy};
+use super::{cures, history, libraries, remedy};
 use crate::host::facts::nvidia::{Library, Nvidia};
 use crate::preflight::catalogue::code;
 use crate::preflight::finding::{Code, Finding, Severity};
-use crate::preflight::version::Version;
+use crate::preflight::version::{Version, upstream};
 
 /// NVML's "driver/library version mismatch".
 const NVML_MISMATCH: i32 = 18;
@@ -109,7 +109,6 @@ pub fn judge(cx: &Cx<'_>, out: &mut Vec<Finding>) -> Option<Code> {
         draft = draft.evidence(path, "the module on disk is of the libraries' version");
     }
     draft = cures::remedies(draft, cx, nvidia, verdict, &fixes, [nvml_text, Some(kernel_text)]);
-    draft = draft.mitigation(cures::matching(nvidia, kernel_text));
     out.push(draft.done());
     consequences(cx, nvidia, &code, verdict, cuda.as_ref(), out);
     // Libraries that a variable leads to were not brought by an upgrade, nor would a reboot help.
@@ -253,7 +252,9 @@ fn judge_cuda_alone(
             .severity(cx.for_gpu(Severity::Warning))
             .root_remedy(
                 "install both from one source, in one version",
-                remedy::reinstall(cx, &owner(cx, "libcuda", version)),
+                owner_of_libcuda(cx, version)
+                    .map(|package| remedy::reinstall(cx, &package))
+                    .unwrap_or_default(),
             )
         }
         CudaVerdict::ModuleNewer => begin(
@@ -349,13 +350,14 @@ fn nccl_evidence(draft: Draft, cx: &Cx<'_>) -> Draft {
     draft.evidence(source, format!("NCCL {text} {value}"))
 }
 
-/// The package that owns a driver library, as far as the list of packages tells it.
-fn owner(cx: &Cx<'_>, prefix: &str, version: &str) -> String {
+/// The package that owns libcuda, by the list of packages, else as the distribution calls it.
+fn owner_of_libcuda(cx: &Cx<'_>, version: &str) -> Option<String> {
     let mut owners = cx.facts.packages.installed.iter().filter(|package| {
-        crate::preflight::version::upstream(&package.version) == version
-            && (package.name.starts_with(prefix) || package.name.contains("compute"))
+        upstream(&package.version) == version
+            && (package.name.starts_with("libcuda") || package.name.contains("compute"))
     });
-    owners.next().map_or_else(|| prefix.to_owned(), |package| package.name.clone())
+    let owner = owners.next().map(|package| package.name.clone());
+    owner.or_else(|| libraries::package(cx, libraries::LIBCUDA))
 }
 
 /// What follows, where it is more than the cause itself tells (M1).

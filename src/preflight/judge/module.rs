@@ -66,7 +66,8 @@ pub fn judge(cx: &Cx<'_>, nvidia: &Nvidia, out: &mut Vec<Finding>) -> Option<Cod
         gpus.iter().copied().filter(|gpu| gpu.driver.as_deref() == Some(NOUVEAU)).collect();
     if nvidia.loaded.is_some() || cx.nvml_works() {
         if !nouveau.is_empty() {
-            out.push(held_by_nouveau(cx, &nouveau).severity(cx.for_gpu(Severity::Warning)).done());
+            let draft = drivers(held_by_nouveau(cx, &nouveau), &nouveau);
+            out.push(draft.severity(cx.for_gpu(Severity::Warning)).done());
         }
         return None;
     }
@@ -135,12 +136,12 @@ fn install_driver(cx: &Cx<'_>, draft: Draft) -> Draft {
     draft.root_remedy("install the driver with the package manager", commands)
 }
 
+/// Without the evidence, which is for whoever calls it.
 fn held_by_nouveau(cx: &Cx<'_>, gpus: &[&PciDevice]) -> Draft {
-    let draft = Draft::new(
+    let mut draft = Draft::new(
         code::NOUVEAU_BOUND,
         format!("{} GPUs are held by nouveau, which knows no CUDA", gpus.len()),
     );
-    let mut draft = drivers(draft, gpus);
     let initramfs = match cx.facts.packages.manager.as_deref() {
         Some("apt") => Some("update-initramfs -u"),
         Some("dnf" | "zypper") => Some("dracut --force"),
@@ -186,7 +187,7 @@ fn missing_module(cx: &Cx<'_>, nvidia: &Nvidia) -> Draft {
     let build = remedy::build_module(cx, nvidia, version.as_deref());
     draft = draft.root_remedy(
         format!("build the module for {kernel}, and load it"),
-        [build, vec!["modprobe nvidia".to_owned()]].concat(),
+        remedy::and_then(build, "modprobe nvidia"),
     );
     let other = nvidia.dkms.iter().find(|entry| {
         entry.state == DkmsState::Installed && entry.kernel.as_ref().is_some_and(|k| k != kernel)

@@ -2,7 +2,7 @@
 
 use super::context::Cx;
 use super::draft::Draft;
-use super::environment::variables;
+use super::environment::{self, variables};
 use crate::preflight::catalogue::code;
 use crate::preflight::finding::{Finding, Severity};
 
@@ -74,20 +74,11 @@ fn interfaces(cx: &Cx<'_>, uses_nccl: bool, uses_gloo: bool, out: &mut Vec<Findi
     };
     let mut add = |name: &str, value: &str, source: &str, why: String, severity| {
         let draft = Draft::new(code::SOCKET_IFNAME_NO_MATCH, why).severity(severity);
-        let draft = match source {
-            "environment" => draft.evidence(name, format!("is `{value}`")),
-            file => draft.evidence(file, format!("{name}={value}")),
-        };
+        let draft = environment::cite(draft, name, value, source);
+        let draft = draft.evidence("/sys/class/net", here.join(", "));
         let candidates: Vec<_> = here.iter().filter(|name| **name != "lo").copied().collect();
-        out.push(
-            draft
-                .evidence("/sys/class/net", here.join(", "))
-                .remedy(
-                    format!("leave it out, or name one of {}", candidates.join(", ")),
-                    &[&format!("unset {name}")],
-                )
-                .done(),
-        );
+        let then = format!(", or name one of {}", candidates.join(", "));
+        out.push(environment::take_away(draft, &[name], source, &then).done());
     };
     if let Some((value, source)) =
         all.get("NCCL_SOCKET_IFNAME").filter(|(value, _)| !value.trim().is_empty())
@@ -138,10 +129,12 @@ fn shared_memory(cx: &Cx<'_>, out: &mut Vec<Finding>) {
             Some("podman") => {
                 draft.remedy("start the container with more", &["podman run --shm-size=16g …"])
             }
-            Some(_) => draft.remedy(
+            Some("docker") => draft.remedy(
                 "start the container with more",
                 &["docker run --shm-size=16g …", "docker run --ipc=host …"],
             ),
+            // How others are given more is not known here.
+            Some(_) => draft.remedy("start the container with more", &[]),
             None => draft.root_remedy(
                 "make it larger",
                 vec!["mount -o remount,size=50% /dev/shm".to_owned()],

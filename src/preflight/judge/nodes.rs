@@ -2,6 +2,7 @@
 
 use super::context::{Cx, is_gpu_node};
 use super::draft::Draft;
+use super::remedy;
 use crate::host::facts::nvidia::Nvidia;
 use crate::preflight::catalogue::code;
 use crate::preflight::finding::{Code, Finding, Severity};
@@ -60,14 +61,8 @@ fn without_gpus(cx: &Cx<'_>, gpus: usize, kind: &str, source: &str) -> Finding {
         "NVIDIA_VISIBLE_DEVICES",
         visible.map_or("is not set".to_owned(), |value| format!("is `{value}`")),
     );
-    let draft = match kind {
-        "kubernetes" => {
-            draft.remedy("ask for GPUs in the pod", &["resources: {limits: {nvidia.com/gpu: 1}}"])
-        }
-        "podman" => draft
-            .remedy("start the container with GPUs", &["podman run --device nvidia.com/gpu=all …"]),
-        _ => draft.remedy("start the container with GPUs", &["docker run --gpus all …"]),
-    };
+    let what = "start the container with GPUs";
+    let draft = remedy::container_with_gpus(cx, draft, what, None);
     draft.remedy("or, if the CPU is meant, say so", &["nvlaunch --backend gloo …"]).done()
 }
 
@@ -128,10 +123,8 @@ pub fn judge(cx: &Cx<'_>, nvidia: &Nvidia, out: &mut Vec<Finding>) -> Option<Cod
             draft.evidence("/sys/module/nvidia_uvm", "is not loaded")
         };
         let draft = if cx.is_container() {
-            draft.remedy(
-                "pass the node into the container (the container toolkit does)",
-                &["docker run --gpus all …"],
-            )
+            let what = "pass the node into the container (the container toolkit does)";
+            remedy::container_with_gpus(cx, draft, what, None)
         } else if nvidia.modprobe_helper.is_some() {
             draft.remedy("make it; the helper is setuid", &["nvidia-modprobe -u -c=0"])
         } else {

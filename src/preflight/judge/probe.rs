@@ -18,7 +18,9 @@ pub const UNKNOWN: i32 = 999;
 /// NVML and CUDA as they answered; `cause` is what already explains a failure.
 pub fn judge(cx: &Cx<'_>, nvidia: &Nvidia, cause: Option<&Code>, out: &mut Vec<Finding>) {
     match &nvidia.nvml {
-        Probe::Hung(hang) => out.push(hung(cx, "NVML", hang, cx.for_nccl(Severity::Error), cause)),
+        // Not NVML alone but the driver behind it hangs, and CUDA asks the same driver: one rank
+        // hangs as well as several.
+        Probe::Hung(hang) => out.push(hung(cx, "NVML", hang, cx.for_gpu(Severity::Error), cause)),
         Probe::Died(death) => {
             out.push(died(cx, "NVML", death, cx.for_nccl(Severity::Error), cause));
         }
@@ -38,7 +40,8 @@ pub fn judge(cx: &Cx<'_>, nvidia: &Nvidia, cause: Option<&Code>, out: &mut Vec<F
 }
 
 fn hung(cx: &Cx<'_>, who: &str, hang: &Hang, severity: Severity, cause: Option<&Code>) -> Finding {
-    let seconds = hang.after_ms.div_ceil(1000);
+    // The deadline, not the moment at which its end was noticed.
+    let seconds = (hang.after_ms / 1000).max(1);
     let mut draft = Draft::new(
         code::GPU_PROBE_HANG,
         format!("{who} did not come back from {} within {seconds} s", hang.stage),

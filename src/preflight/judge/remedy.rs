@@ -5,6 +5,7 @@
 //! - R2: what is not known is left out of a command rather than guessed into it.
 
 use super::context::Cx;
+use super::draft::Draft;
 use crate::host::facts::nvidia::{DkmsState, Nvidia};
 use crate::preflight::version::upstream;
 
@@ -118,7 +119,16 @@ pub fn hold(cx: &Cx<'_>, versions: &[&str]) -> Option<Vec<String>> {
     Some(vec![command])
 }
 
-/// Builds and installs the driver's module of `version` for the running kernel.
+/// The commands and one after them; none where there are none, for it alone would repair nothing.
+pub fn and_then(mut commands: Vec<String>, last: &str) -> Vec<String> {
+    if !commands.is_empty() {
+        commands.push(last.to_owned());
+    }
+    commands
+}
+
+/// Builds and installs the driver's module of `version` for the running kernel; no commands where
+/// nothing here is known to build it (R2).
 pub fn build_module(cx: &Cx<'_>, nvidia: &Nvidia, version: Option<&str>) -> Vec<String> {
     let kernel = &cx.facts.system.kernel;
     let installed = &cx.facts.packages.installed;
@@ -157,13 +167,18 @@ pub fn build_module(cx: &Cx<'_>, nvidia: &Nvidia, version: Option<&str>) -> Vec<
     let of_version = |entry: &&crate::host::facts::nvidia::Dkms| {
         version.is_none_or(|version| entry.version == version)
     };
+    let builds_by_package =
+        || installed.iter().any(|p| p.name.contains("nvidia") && p.name.contains("dkms"));
     if let Some(entry) = nvidia.dkms.iter().find(of_version) {
         if nvidia.dkms.iter().any(|e| e.state == DkmsState::Failed && e.version == entry.version) {
             commands.push(format!("dkms remove {}/{} -k {kernel}", entry.name, entry.version));
         }
         commands.push(format!("dkms install {}/{} -k {kernel}", entry.name, entry.version));
-    } else if !nvidia.dkms.is_empty() {
+    } else if !nvidia.dkms.is_empty() || builds_by_package() {
         commands.push(format!("dkms autoinstall -k {kernel}"));
+    } else {
+        // What a build needs builds nothing by itself.
+        commands.clear();
     }
     commands
 }
@@ -178,6 +193,39 @@ pub fn closed_module(cx: &Cx<'_>) -> Vec<String> {
     });
     let closed: Vec<_> = closed.collect();
     if closed.is_empty() { Vec::new() } else { install(cx, &closed.join(" ")) }
+}
+
+/// Starts this kind of container with GPUs, with the commands of what made it; `what` says it where
+/// nothing better is known. `capability` is the driver's, where one is missing.
+pub fn container_with_gpus(
+    cx: &Cx<'_>,
+    draft: Draft,
+    what: &str,
+    capability: Option<&str>,
+) -> Draft {
+    const OF_POD: &str = "resources: {limits: {nvidia.com/gpu: 1}}";
+    const CAPABILITIES_OF_POD: &str =
+        "env: [{name: NVIDIA_DRIVER_CAPABILITIES, value: \"compute,utility\"}]";
+    let kind = cx.facts.system.container.as_ref().map_or("", |container| container.kind.as_str());
+    match (kind, capability) {
+        ("kubernetes", None) => draft.remedy("ask for GPUs in the pod", &[OF_POD]),
+        ("kubernetes", Some(capability)) => draft.remedy(
+            format!("ask in the pod for GPUs and the driver's capability {capability}"),
+            &[OF_POD, CAPABILITIES_OF_POD],
+        ),
+        ("podman", _) => draft.remedy(what, &["podman run --device nvidia.com/gpu=all …"]),
+        // It binds the host's own libraries, all of them.
+        ("apptainer", _) => {
+            draft.remedy("start the container with GPUs", &["apptainer exec --nv …"])
+        }
+        ("docker", None) => draft.remedy(what, &["docker run --gpus all …"]),
+        ("docker", Some(_)) => draft.remedy(
+            what,
+            &["docker run --gpus all -e NVIDIA_DRIVER_CAPABILITIES=compute,utility …"],
+        ),
+        // R2
+        _ => draft.remedy(what, &[]),
+    }
 }
 
 /// Installs a package, as far as the package manager is known.

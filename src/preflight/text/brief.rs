@@ -44,7 +44,9 @@ pub(super) fn table(judgement: &Judgement, facts: &HostFacts) -> Vec<(&'static s
             || format!("{} is taken away", variable.name),
             |value| format!("{}={value}", variable.name),
         );
-        let own = if variable.is_users { " (your own)" } else { "" };
+        // A line of a profile is named by the reason.
+        let is_own = variable.is_users && !facts.variables_from.contains_key(&variable.name);
+        let own = if is_own { " (your own)" } else { "" };
         rows.push(("variable", format!("{value}{own}: {}", variable.reason)));
     }
     rows.push(("machine", machine(facts)));

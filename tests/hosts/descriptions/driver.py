@@ -113,7 +113,8 @@ def mismatch_no_logs():
         "the old libraries still lie in apt's cache; nothing tells of an upgrade",
     )
     m.file(f"var/cache/apt/archives/libnvidia-compute-580_{OLD}{JAMMY}_amd64.deb", "!<arch>\n")
-    newer(m.expect("refused"))
+    unpack = "dpkg-deb -x /var/cache/apt/archives/libnvidia-compute-580"
+    newer(m.expect("refused"), says=["without root", unpack], never=["does not cure"])
     return nvml.mismatch(m)
 
 
@@ -186,7 +187,12 @@ def stale_ld_library_path():
     m.ubuntu("22.04").driver(NEW).gpus(2, "NVIDIA RTX A6000").libraries(NEW).module(NEW)
     m.libraries("535.183.01", "/opt/nvidia-535/lib", cached=False)
     m.variables(LD_LIBRARY_PATH="/opt/nvidia-535/lib:/opt/tools/lib").venv().wants(2)
-    m.expect("refused").finds("NVL002", "error", says=[NEW, "535.183.01", "/opt/nvidia-535/lib"])
+    m.expect("refused").finds(
+        "NVL002",
+        "error",
+        says=[NEW, "535.183.01", "take /opt/nvidia-535/lib out of", "without root"],
+        never=["does not cure", "none is applied"],
+    )
     return m
 
 
@@ -222,7 +228,7 @@ def skew():
     m.ubuntu("22.04").driver("550.144.03").gpus(2, "NVIDIA A100-SXM4-80GB")
     m.library("nvidia-ml", "550.144.03").library("cuda", "550.163.01").module("550.144.03")
     m.venv().wants(2).expect("degraded")
-    m.finds("NVL005", "warning", says=["550.144.03", "550.163.01"])
+    m.finds("NVL005", "warning", says=["550.144.03", "550.163.01", "libnvidia-compute-550"])
     return nvml.works(m, 2, "NVIDIA A100-SXM4-80GB")
 
 
@@ -513,7 +519,8 @@ def mixed_mismatch():
     m.libraries("570.172.08").driver_packages("570.172.08", JAMMY)
     m.file("usr/bin/nvidia-uninstall")
     m.venv().wants(2).expect("refused")
-    m.finds("NVL002", "error", says=[NEW, "570.172.08"])
+    build = "dkms autoinstall -k"
+    m.finds("NVL002", "error", says=[NEW, "570.172.08", build])
     m.finds("NVL025", "note", of="NVL002", says=["nvidia-uninstall", "libnvidia-compute-570"])
-    m.finds("NVL010", "note", of="NVL002", says=[NEW])
+    m.finds("NVL010", "note", of="NVL002", says=[NEW, build])
     return nvml.mismatch(m)

@@ -38,6 +38,22 @@ def gpus_lost():
 
 
 @host
+def gpus_lost_to_any_job():
+    m = v100("gpus-on-bus-none-in-nvml", "the same, asked without a number of ranks")
+    m.wants().expect("refused").finds("NVL040", "error", says=["0 of 4"])
+    return nvml.works(m, 0, "Tesla V100-PCIE-16GB")
+
+
+@host
+def hang_at_one():
+    m = v100("nvml-hangs-at-one-gpu", "one rank, and the driver does not come back from a GPU")
+    m.wants(1).expect("refused").finds("NVL042", "error", says=["nvmlDeviceGetHandleByIndex"])
+    nvml.works(m, 4, "Tesla V100-PCIE-16GB")
+    m.nvml_script["hang"] = ["nvmlDeviceGetHandleByIndex_v2(1)"]
+    return m
+
+
+@host
 def persistence():
     m = v100("persistence-off-v100", "persistence mode is off, each first use waits for seconds")
     m.expect("degraded").finds("NVL049", "warning", says=["nvidia-smi -pm 1"])

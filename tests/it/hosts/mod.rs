@@ -300,6 +300,11 @@ fn every_host_has_its_findings_and_no_others() {
             if finding.evidence.is_empty() {
                 lines.push(format!("{} rests on nothing", finding.code));
             }
+            for (at, evidence) in finding.evidence.iter().enumerate() {
+                if finding.evidence[..at].contains(evidence) {
+                    lines.push(format!("{} says twice: {evidence:?}", finding.code));
+                }
+            }
         }
         if !lines.is_empty() {
             lines.insert(0, host.about.story.clone());

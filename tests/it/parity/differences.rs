@@ -133,6 +133,13 @@ pub const DIFFERENCES: &[Difference] = &[
         on: Machines::WithQuota,
         ..any("env OMP_NUM_THREADS", "-", "*", "OpenMP does not see the quota of a container")
     },
+    of(
+        &["interpreter"],
+        "env NCCL_ASYNC_ERROR_HANDLING",
+        "-",
+        "1",
+        "a PyTorch that is not found may be older than 2.2, which reads this name alone",
+    ),
     any("env NVLAUNCH_ATTEMPT", "-", "*", "nvlaunch's own names"),
     any("env NVLAUNCH_BACKEND", "-", "gloo", "nvlaunch's own names"),
     any("env NVLAUNCH_PROGRESS_FILE", "-", "<dir>/*", "nvlaunch's own names"),

@@ -343,6 +343,24 @@ fn health() -> Vec<Case> {
             &["NVL040 error"],
         ),
         case(
+            "none in NVML, for one rank",
+            answered(|nvml| nvml.device_count = Some(0)),
+            job(1),
+            &["NVL040 error"],
+        ),
+        case(
+            "none in NVML, for a rank on each device",
+            answered(|nvml| nvml.device_count = Some(0)),
+            Intent::default(),
+            &["NVL040 error"],
+        ),
+        case(
+            "fewer in NVML, for a rank on each device",
+            answered(|nvml| nvml.device_count = Some(1)),
+            Intent::default(),
+            &["NVL040 warning"],
+        ),
+        case(
             "fewer in the driver's list",
             two(|f| {
                 nvidia(f).gpus.pop();
@@ -361,6 +379,13 @@ fn health() -> Vec<Case> {
         ),
         case("lost, says the log alone", with_xid(79, false, None), job(2), &["NVL041 error"]),
         case("a hang", two(|f| nvidia(f).nvml = hang()), job(2), &["NVL042 error"]),
+        case("a hang of one rank", two(|f| nvidia(f).nvml = hang()), job(1), &["NVL042 error"]),
+        case(
+            "a hang that gloo does not meet",
+            two(|f| nvidia(f).nvml = hang()),
+            job_with(1, "gloo"),
+            &["NVL042 note"],
+        ),
         case(
             "a hang because one is lost",
             two(|f| {

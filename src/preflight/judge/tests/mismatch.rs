@@ -276,18 +276,6 @@ fn in_a_container_the_host_is_named() {
 }
 
 #[test]
-fn files_that_would_fit_are_named_and_not_used() {
-    let mut facts = field_report();
-    nvidia(&mut facts).libraries.matching = vec!["/opt/old/libnvidia-ml.so.580.82.09".to_owned()];
-    let found = judge(&facts, &job(3));
-    let mitigation = found[0].mitigation.as_ref().expect("is there");
-    assert!(
-        mitigation.what.contains("/opt/old/") && mitigation.what.starts_with("none is applied")
-    );
-    assert!(!mitigation.cures && mitigation.variables.is_empty());
-}
-
-#[test]
 fn the_next_boot_is_told_only_where_it_changes_the_driver() {
     let mut pending = gpu_host(2, A6000, OLD);
     nvidia(&mut pending).on_disk = vec![on_disk(NEW)];

@@ -4,6 +4,7 @@ mod build;
 mod cases;
 mod mismatch;
 mod properties;
+mod remedies;
 mod surroundings;
 
 pub use build::*;
