@@ -13,8 +13,10 @@
 //! - H3: of a chain of exceptions the last one counts; before it a lost peer, a timeout or a broken
 //!   device anywhere in the chain, because what fails afterwards is its consequence; and where the
 //!   last one tells nothing, what it was explicitly raised from.
-//! - H4: only an exception that ended the script makes a failure final: not one that was printed
-//!   and followed by more output, nor one of a thread or a destructor, nor one before a signal.
+//! - H4: only an exception that ended the script makes a failure final, or the same as another: one
+//!   in the error file, or with exit code 1, which is Python's own, at the end of what was said. One
+//!   that was printed and followed by more output, one of a thread or a destructor, one before a
+//!   signal or before another exit code was survived: it is heard after all other words.
 
 mod rules;
 #[cfg(test)]
@@ -248,10 +250,16 @@ pub fn classify(evidence: &Evidence<'_>) -> Classified {
         _ => {}
     }
     let said = said(evidence);
-    match from_exception(evidence, &said) {
-        Some(found) => found,
-        None => from_texts(evidence, &said),
+    let Some(exception) = exception(evidence, &said) else { return from_texts(evidence, &said) };
+    if exception.ends_it {
+        return from_exception(evidence, &exception.chain, &said);
     }
+    // H4
+    let found = from_texts(evidence, &said);
+    if found.class == Class::Unknown && found.fingerprint.is_none() {
+        return from_survived(&exception.chain);
+    }
+    found
 }
 
 /// The signal that ended it, also where a shell took it over as its exit code.
@@ -280,31 +288,37 @@ fn said(evidence: &Evidence<'_>) -> Said {
     }
 }
 
-/// By the exception that ended the script.
-fn from_exception(evidence: &Evidence<'_>, said: &Said) -> Option<Classified> {
+/// The last exception that was said.
+struct Exception {
+    chain: traceback::Chain,
+    /// Whether it ended the script (H4).
+    ends_it: bool,
+}
+
+fn exception(evidence: &Evidence<'_>, said: &Said) -> Option<Exception> {
     let written = traceback::last(&said.error).or_else(|| {
         let message = &evidence.error?.message;
         traceback::Chain::of_message(message)
     });
-    let is_written = written.is_some();
-    let chain = written
-        .or_else(|| traceback::last(&said.stderr))
-        .or_else(|| traceback::last(&said.stdout))?;
+    if let Some(chain) = written {
+        return Some(Exception { chain, ends_it: true });
+    }
+    let chain = traceback::last(&said.stderr).or_else(|| traceback::last(&said.stdout))?;
+    // `Py_RunMain` of CPython's `Modules/main.c`.
+    let ends_it = evidence.exit == Exit::Code(1) && chain.lines_after <= LINES_AFTER;
+    Some(Exception { chain, ends_it })
+}
+
+/// By the exception that ended the script.
+fn from_exception(evidence: &Evidence<'_>, chain: &traceback::Chain, said: &Said) -> Classified {
     let thrown = chain.last();
-    let mut is = rules::of_chain(&chain);
-    let ends_it =
-        is_written || (matches!(evidence.exit, Exit::Code(_)) && chain.lines_after <= LINES_AFTER);
+    let mut is = rules::of_chain(chain);
     let is_early = evidence.steps_done == Some(false);
-    match is {
-        rules::Is::Class(Class::Assertion, _) if !is_early => is = rules::Is::Unknown,
-        // H4
-        rules::Is::Class(class, _) if class.remedy() == Remedy::Never && !ends_it => {
-            is = rules::Is::Unknown;
-        }
-        _ => {}
+    if matches!(is, rules::Is::Class(Class::Assertion, _)) && !is_early {
+        is = rules::Is::Unknown;
     }
     let fingerprint = || thrown.fingerprint();
-    Some(match is {
+    match is {
         rules::Is::Class(class, words) => {
             Classified { class, why: shown(&words), fingerprint: fingerprint() }
         }
@@ -317,10 +331,20 @@ fn from_exception(evidence: &Evidence<'_>, said: &Said) -> Option<Classified> {
                 Classified { class: Class::Unknown, why: shown(&thrown.words()), fingerprint }
             }
         }
-    })
+    }
 }
 
-/// By the last lines, where no exception is there.
+/// By an exception after which the script went on, where nothing else is known: nothing that makes
+/// the failure final may rest on it.
+fn from_survived(chain: &traceback::Chain) -> Classified {
+    let (class, why) = match rules::of_chain(chain) {
+        rules::Is::Class(class, words) if class.remedy() == Remedy::Retry => (class, words),
+        _ => (Class::Unknown, chain.last().words()),
+    };
+    Classified { class, why: shown(&why), fingerprint: None }
+}
+
+/// By the last lines, where no exception ended the script.
 fn from_texts(evidence: &Evidence<'_>, said: &Said) -> Classified {
     let exit = evidence.exit;
     let known = match exit {

@@ -292,12 +292,13 @@ static OF_PROGRAM: &[(Option<i32>, &str, Class)] = &[
 
 /// What a program's own last lines say of an end before its work.
 pub(super) fn of_program(code: i32, lines: &[String]) -> Option<(Class, String)> {
-    // What was said long before the end has not ended it.
-    let lines = &lines[lines.len().saturating_sub(super::LINES_AFTER * 2)..];
     OF_PROGRAM.iter().find_map(|(wanted, text, class)| {
         if wanted.is_some_and(|wanted| wanted != code) {
             return None;
         }
+        // What was said long before the end has not ended it; a usage is long.
+        let times = if *class == Class::Arguments { 2 } else { 1 };
+        let lines = &lines[lines.len().saturating_sub(super::LINES_AFTER * times)..];
         let at = lines.iter().rposition(|line| stands_in(line, text))?;
         let line = &lines[at];
         if *class != Class::Arguments {

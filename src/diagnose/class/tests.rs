@@ -225,6 +225,60 @@ fn what_was_printed_and_passed_over_is_not_the_end() {
 }
 
 #[test]
+fn what_a_script_survived_is_heard_after_all_other_words() {
+    let logged = |kind: &str| {
+        format!(
+            "ERROR:root:it goes on\nTraceback (most recent call last):\n  File \"t.py\", line 1, \
+             in f\n{kind}\n"
+        )
+    };
+    let key = logged("KeyError: 'x'");
+    let steps = |count: usize| "step\n".repeat(count);
+    let watchdog = "[rank0]:[E1121 15:25:46.141929445 ProcessGroupNCCL.cpp:683] [Rank 0] Watchdog \
+                    caught collective operation timeout: WorkNCCL(SeqNum=3)\n";
+    let import = logged("ModuleNotFoundError: No module named 'apex'");
+    let lost = logged("torch.distributed.DistNetworkError: it is gone");
+    let abort = Exit::Signal(6);
+    let usage = "usage: t.py [-h]\nt.py: error: unrecognized arguments: --lrr\n";
+    let table = [
+        (abort, key.clone() + &steps(60) + watchdog, Class::Timeout, "[Rank 0] Watchdog caught"),
+        (abort, key.clone() + watchdog, Class::Timeout, "[Rank 0] Watchdog caught"),
+        (Exit::Code(1), key.clone() + &steps(60) + watchdog, Class::Timeout, "[Rank 0] Watchdog"),
+        // Nothing else is known of these; they are neither final nor the same as others.
+        (Exit::Code(3), import.clone(), Class::Unknown, "ModuleNotFoundError: No module named"),
+        (Exit::Code(3), key.clone(), Class::Unknown, "KeyError: 'x'"),
+        (Exit::Code(1), key.clone() + &steps(60), Class::Unknown, "KeyError: 'x'"),
+        (abort, key.clone(), Class::Unknown, "KeyError: 'x'"),
+        (Exit::Code(3), lost, Class::LostPeer, "DistNetworkError: it is gone"),
+        (Exit::Code(2), import.clone() + usage, Class::Arguments, "t.py: error: unrecognized"),
+        (
+            Exit::Code(1),
+            logged("SyntaxError: invalid syntax") + &steps(LINES_AFTER + 1),
+            Class::Unknown,
+            "SyntaxError: invalid syntax",
+        ),
+    ];
+    for (exit, text, class, why) in table {
+        let found = of(exit, &text);
+        assert_eq!((found.class, found.fingerprint.as_deref()), (class, None), "{exit:?}: {text}");
+        assert!(found.why.starts_with(why), "{exit:?}: {found:?} of {text}");
+    }
+    // The same words at the end of a script that ended by itself.
+    assert_eq!(of(Exit::Code(1), &import).class, Class::Import);
+    assert!(of(Exit::Code(1), &key).fingerprint.is_some());
+    // The place of a crash is worth more than an exception before it.
+    let found = of(Exit::Signal(11), &(key.clone() + said!("segv")));
+    assert!(found.fingerprint.is_some_and(|print| print.contains("/job/segv.py:3")));
+    // Others waited, and this one went on.
+    let waited = Evidence { exit: abort, stderr: &lines(&key), missing: true, ..NOTHING };
+    assert_eq!(classify(&waited).class, Class::Timeout);
+    // What is in the error file ended the script, whatever its exit code.
+    let error = ScriptError { message: "KeyError: 3".into(), traceback: Some(said!("key").into()) };
+    let found = classify(&Evidence { exit: Exit::Code(3), error: Some(&error), ..NOTHING });
+    assert!(found.fingerprint.is_some());
+}
+
+#[test]
 fn files_that_come_and_go_are_not_missing_for_ever() {
     let thrown = |message: &str| {
         let text =
