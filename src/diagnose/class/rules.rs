@@ -43,23 +43,29 @@ const ANY: &[&str] = &[];
 const BETWEEN_RANKS: &[&str] =
     &["DistBackendError", "DistNetworkError", "DistStoreError", "DistError", "RuntimeError"];
 
-/// A device is broken, lost or held by somebody (the texts of `cudaGetErrorString` and
+/// A device is broken or lost, wherever that is said (the texts of `cudaGetErrorString` and
 /// `hipGetErrorString`, the kernel module's `NVRM`, Level Zero).
-const DEVICE: &[&str] = &[
+const BROKEN_DEVICE: &[&str] = &[
     "uncorrectable ECC error",
     "uncorrectable NVLink error",
     "fallen off the bus",
     "GPU is lost",
     "NVRM: Xid",
+    "hardware stack error",
+    "hipErrorECCNotCorrectable",
+    "UR_RESULT_ERROR_DEVICE_LOST",
+    "ZE_RESULT_ERROR_DEVICE_LOST",
+];
+
+/// No device is there, or somebody holds it (the texts of `cudaGetErrorString` and of `PyTorch`'s
+/// `torch/cuda/__init__.py`). Only of the exception that ends a script: libraries say it, and go on
+/// without, on any machine that has none.
+const NO_DEVICE: &[&str] = &[
     "no CUDA-capable device is detected",
     "No CUDA GPUs are available",
     "No HIP GPUs are available",
     "CUDA-capable device(s) is/are busy or unavailable",
     "system not yet initialized",
-    "hardware stack error",
-    "hipErrorECCNotCorrectable",
-    "UR_RESULT_ERROR_DEVICE_LOST",
-    "ZE_RESULT_ERROR_DEVICE_LOST",
 ];
 
 /// A collective or the store did not answer in time (gloo's `unbound_buffer.cc`, c10d's
@@ -97,7 +103,8 @@ const LOST_PEER: &[&str] = &[
 
 /// Exceptions, by type and message.
 static RULES: &[Rule] = &[
-    rule(ANY, DEVICE, What::Is(Class::Device)),
+    rule(ANY, BROKEN_DEVICE, What::Is(Class::Device)),
+    rule(ANY, NO_DEVICE, What::Is(Class::Device)),
     // The server of a batch scheduler or a data set, not a rank.
     rule(
         &[
@@ -245,13 +252,13 @@ fn of(thrown: &Thrown) -> Is {
 
 /// A line that says that a device is broken.
 pub(super) fn device(stderr: &[String], stdout: &[String]) -> Option<String> {
-    line_with(stderr, stdout, DEVICE)
+    line_with(stderr, stdout, BROKEN_DEVICE)
 }
 
 /// What lines say where no exception ended the program: it was aborted by a library.
 pub(super) fn of_lines(stderr: &[String], stdout: &[String]) -> Option<(Class, String)> {
     let classes =
-        [(Class::Device, DEVICE), (Class::Timeout, TIMEOUT), (Class::LostPeer, LOST_PEER)];
+        [(Class::Device, BROKEN_DEVICE), (Class::Timeout, TIMEOUT), (Class::LostPeer, LOST_PEER)];
     classes.into_iter().find_map(|(class, texts)| Some((class, line_with(stderr, stdout, texts)?)))
 }
 

@@ -238,6 +238,7 @@ fn what_a_script_survived_is_heard_after_all_other_words() {
                     caught collective operation timeout: WorkNCCL(SeqNum=3)\n";
     let import = logged("ModuleNotFoundError: No module named 'apex'");
     let lost = logged("torch.distributed.DistNetworkError: it is gone");
+    let device = logged("RuntimeError: No CUDA GPUs are available");
     let abort = Exit::Signal(6);
     let usage = "usage: t.py [-h]\nt.py: error: unrecognized arguments: --lrr\n";
     let table = [
@@ -246,6 +247,7 @@ fn what_a_script_survived_is_heard_after_all_other_words() {
         (Exit::Code(1), key.clone() + &steps(60) + watchdog, Class::Timeout, "[Rank 0] Watchdog"),
         // Nothing else is known of these; they are neither final nor the same as others.
         (Exit::Code(3), import.clone(), Class::Unknown, "ModuleNotFoundError: No module named"),
+        (Exit::Code(3), device, Class::Unknown, "RuntimeError: No CUDA GPUs are available"),
         (Exit::Code(3), key.clone(), Class::Unknown, "KeyError: 'x'"),
         (Exit::Code(1), key.clone() + &steps(60), Class::Unknown, "KeyError: 'x'"),
         (abort, key.clone(), Class::Unknown, "KeyError: 'x'"),
@@ -276,6 +278,40 @@ fn what_a_script_survived_is_heard_after_all_other_words() {
     let error = ScriptError { message: "KeyError: 3".into(), traceback: Some(said!("key").into()) };
     let found = classify(&Evidence { exit: Exit::Code(3), error: Some(&error), ..NOTHING });
     assert!(found.fingerprint.is_some());
+}
+
+#[test]
+fn a_line_speaks_of_a_device_only_where_it_says_that_one_is_broken() {
+    let key = said!("key");
+    // TensorFlow says it at its import on every machine without a GPU.
+    let none = "2024-05-05 10:00:00.123456: E external/local_xla/xla/stream_executor/cuda/\
+                cuda_driver.cc:266] failed call to cuInit: CUDA_ERROR_NO_DEVICE: no CUDA-capable \
+                device is detected\n";
+    let passing = "Traceback (most recent call last):\nConnectionResetError: [Errno 104] x\n";
+    for harmless in [
+        none,
+        "RuntimeError: No CUDA GPUs are available; the benchmark is left out\n",
+        "CUDA error: all CUDA-capable device(s) is/are busy or unavailable, trying the next\n",
+        "CUDA_ERROR_NOT_READY: system not yet initialized\n",
+    ] {
+        for rest in [key, passing, ""] {
+            for exit in [Exit::Code(1), Exit::Code(3), Exit::Signal(6)] {
+                let found = of(exit, &(harmless.to_owned() + rest));
+                assert_eq!(found.class, Class::Unknown, "{exit:?}: {found:?} of {harmless}");
+            }
+        }
+    }
+    for broken in [
+        "CUDA error: uncorrectable ECC error encountered",
+        "NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.",
+        "Unable to determine the device handle for GPU0000:3B:00.0: GPU is lost.",
+        "ZE_RESULT_ERROR_DEVICE_LOST",
+    ] {
+        for rest in [key, passing, ""] {
+            let found = of(Exit::Code(1), &format!("{none}{broken}\n{rest}"));
+            assert_eq!((found.class, &*found.why), (Class::Device, broken), "{rest}");
+        }
+    }
 }
 
 #[test]
