@@ -160,6 +160,18 @@ impl Class {
             Self::Unknown => Remedy::SameAgain,
         }
     }
+
+    /// The same after an attempt that came further than what it began with: the program and what it
+    /// needs at its start are right, and what was there for hours may be there again. Where it is
+    /// not, the next attempt comes no further.
+    pub fn remedy_after_progress(self) -> Remedy {
+        match self {
+            Self::Import | Self::MissingFile | Self::Permission | Self::Assertion => {
+                Remedy::SameAgain
+            }
+            _ => self.remedy(),
+        }
+    }
 }
 
 impl Remedy {

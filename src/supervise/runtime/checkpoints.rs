@@ -184,9 +184,13 @@ impl Runtime<'_> {
         let reported = self.checkpoints.reported;
         let is_known = matches!(newest, Some(Ok(_))) || reported.is_some();
         let number = newest.and_then(Result::ok).flatten().map(|point| point.number);
+        let began_with = self.checkpoints.chosen.point.as_ref().map(|point| point.number);
+        // Not by the steps that an earlier attempt reported.
+        let came_further = number.max(reported.filter(|_| self.checkpoints.reports)) > began_with;
+        let plain = if came_further { class.remedy_after_progress() } else { class.remedy() };
         let assessment = Assessment {
             class,
-            remedy: remedies.get(&class).copied().unwrap_or_else(|| class.remedy()),
+            remedy: remedies.get(&class).copied().unwrap_or(plain),
             fingerprint,
             why,
             progress: number.max(reported),
