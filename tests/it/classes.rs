@@ -102,3 +102,23 @@ import no_such_thing
     let end = job.args(["--max-restarts", "2"]).script(script).run();
     assert_eq!((end.code, attempts(&end).unwrap().len()), (Some(1), 3), "{}", end.stderr);
 }
+
+/// torchrun starts such a job nine times.
+#[test]
+fn an_assertion_before_anything_is_known_ends_a_job_at_its_second_time() {
+    let script = "
+with open('attempts', 'a') as file:
+    file.write('x')
+assert False, 'the batch size must divide'
+";
+    for (remedy, attempts) in [("same-again", 2), ("retry", 4), ("never", 1)] {
+        let profile = format!("version: 1\nrestart: {{max: 3, policy: {{assertion: {remedy}}}}}\n");
+        let job = Job::new().file("p.yaml", &profile).args(["--profile", "p.yaml"]);
+        let end = job.script(script).run();
+        let seen = fs::read_to_string(end.dir.path().join("attempts")).unwrap();
+        assert_eq!((end.code, seen.len()), (Some(1), attempts), "{remedy}: {}", end.stderr);
+    }
+    let end = Job::new().args(["--max-restarts", "8"]).script(script).run();
+    let seen = fs::read_to_string(end.dir.path().join("attempts")).unwrap();
+    assert_eq!((end.code, seen.len()), (Some(1), 2), "{}", end.stderr);
+}

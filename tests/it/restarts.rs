@@ -69,9 +69,18 @@ fn the_same_failure_at_the_same_step_twice_is_the_end() {
     assert_eq!(attempts(&report), 2, "{}", end.stderr);
     let why = report["decision"]["why"].as_str().expect("a reason");
     assert!(why.contains("same failure at the same step twice"), "{why}");
-    // Without a folder nobody knows the step, and torchrun's number counts.
-    let end = job("raise", &["--max-restarts", "2"]).run().expect_code(1);
-    assert_eq!(attempts(&crate::doubles::report(&end)), 3, "{}", end.stderr);
+    // Without a folder nobody knows the step; soon after the start is one.
+    let end = job("raise", &["--max-restarts", "9"]).run().expect_code(1);
+    let report = crate::doubles::report(&end);
+    assert_eq!(attempts(&report), 2, "{}", end.stderr);
+    let why = report["decision"]["why"].as_str().expect("a reason");
+    assert!(why.starts_with("the same failure twice") && why.contains("soon after"), "{why}");
+    assert_replays(&end);
+    // For anything else, and where a step is reported, torchrun's number counts.
+    for plan in ["exit=3", "raise; exit=3; raise", "raise; step=1 raise; step=2 raise"] {
+        let end = job(plan, &["--max-restarts", "2"]).run();
+        assert_eq!(attempts(&crate::doubles::report(&end)), 3, "{plan}: {}", end.stderr);
+    }
 }
 
 #[test]

@@ -226,6 +226,16 @@ pub struct Classified {
     pub why: String,
     /// The same for failures that are the same (H2); the step is not in it.
     pub fingerprint: Option<String>,
+    /// What it may be besides: an assertion of which is not known whether it was before the first
+    /// step. It weighs only where a profile says what follows from that.
+    pub perhaps: Option<Class>,
+}
+
+impl Classified {
+    /// Of this class, by these words.
+    pub fn new(class: Class, why: &str, fingerprint: Option<String>) -> Self {
+        Self { class, why: shown(why), fingerprint, perhaps: None }
+    }
 }
 
 /// So many lines may follow the exception that ended a script: what libraries say at their end.
@@ -237,7 +247,7 @@ const WHY_WIDTH: usize = 200;
 /// What kind of failure it was.
 pub fn classify(evidence: &Evidence<'_>) -> Classified {
     let exit = evidence.exit;
-    let plain = |class, why: String| Classified { class, why: shown(&why), fingerprint: None };
+    let plain = |class, why: String| Classified::new(class, &why, None);
     if exit.is_success() {
         return plain(Class::Unfinished, "the job was not done".to_owned());
     }
@@ -325,23 +335,20 @@ fn exception(evidence: &Evidence<'_>, said: &Said) -> Option<Exception> {
 fn from_exception(evidence: &Evidence<'_>, chain: &traceback::Chain, said: &Said) -> Classified {
     let thrown = chain.last();
     let mut is = rules::of_chain(chain);
-    let is_early = evidence.steps_done == Some(false);
-    if matches!(is, rules::Is::Class(Class::Assertion, _)) && !is_early {
+    let mut perhaps = None;
+    if matches!(is, rules::Is::Class(Class::Assertion, _)) && evidence.steps_done != Some(false) {
         is = rules::Is::Unknown;
+        perhaps = evidence.steps_done.is_none().then_some(Class::Assertion);
     }
-    let fingerprint = || thrown.fingerprint();
     match is {
-        rules::Is::Class(class, words) => {
-            Classified { class, why: shown(&words), fingerprint: fingerprint() }
-        }
+        rules::Is::Class(class, words) => Classified::new(class, &words, thrown.fingerprint()),
         // A broken device is said by the driver, whatever the script fails of.
         rules::Is::Unknown | rules::Is::Passing => {
             if let Some(words) = rules::device(&said.stderr, &said.stdout) {
-                Classified { class: Class::Device, why: shown(&words), fingerprint: None }
-            } else {
-                let fingerprint = fingerprint().filter(|_| matches!(is, rules::Is::Unknown));
-                Classified { class: Class::Unknown, why: shown(&thrown.words()), fingerprint }
+                return Classified::new(Class::Device, &words, None);
             }
+            let fingerprint = thrown.fingerprint().filter(|_| is == rules::Is::Unknown);
+            Classified { perhaps, ..Classified::new(Class::Unknown, &thrown.words(), fingerprint) }
         }
     }
 }
@@ -353,7 +360,7 @@ fn from_survived(chain: &traceback::Chain) -> Classified {
         rules::Is::Class(class, words) if class.remedy() == Remedy::Retry => (class, words),
         _ => (Class::Unknown, chain.last().words()),
     };
-    Classified { class, why: shown(&why), fingerprint: None }
+    Classified::new(class, &why, None)
 }
 
 /// By the last lines, where no exception ended the script.
@@ -373,7 +380,7 @@ fn from_texts(evidence: &Evidence<'_>, said: &Said) -> Classified {
     let fingerprint = traceback::crash(&said.stderr)
         .filter(|_| is_signal && class == Class::Unknown)
         .map(|place| format!("{exit} at {place}"));
-    Classified { class, why: shown(&why), fingerprint }
+    Classified::new(class, &why, fingerprint)
 }
 
 /// One line without secrets and control characters, not too long.

@@ -175,13 +175,16 @@ fn ends_without_words() {
 #[test]
 fn an_assertion_is_final_only_before_the_first_step() {
     let stderr = lines(said!("assertion"));
-    for (steps_done, class) in
-        [(Some(false), Class::Assertion), (Some(true), Class::Unknown), (None, Class::Unknown)]
-    {
+    for (steps_done, class, perhaps) in [
+        (Some(false), Class::Assertion, None),
+        (Some(true), Class::Unknown, None),
+        (None, Class::Unknown, Some(Class::Assertion)),
+    ] {
         let found = classify(&Evidence { stderr: &stderr, steps_done, ..NOTHING });
-        assert_eq!(found.class, class, "{steps_done:?}");
+        assert_eq!((found.class, found.perhaps), (class, perhaps), "{steps_done:?}");
         assert!(found.fingerprint.is_some());
     }
+    assert_eq!(of(Exit::Code(1), said!("key")).perhaps, None);
 }
 
 #[test]

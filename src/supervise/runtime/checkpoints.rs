@@ -32,6 +32,9 @@ use crate::supervise::event::{Assessment, Event, Now};
 const LATE: Duration = Duration::from_secs(1);
 /// How long the last look may take, when all ranks are gone and only the report waits for it.
 const LAST_LOOK: Duration = Duration::from_secs(5);
+/// What ends within this time of its start, and says nothing of its steps, has not come far: torch is
+/// imported, the model is made.
+const EARLY: Duration = Duration::from_secs(60);
 /// The longest text of a step that a script reports.
 const MAX_PROGRESS: usize = 64;
 
@@ -152,7 +155,7 @@ impl Runtime<'_> {
         let ended = rank.and_then(|rank| attempt.ranks.get(rank as usize)?.ended);
         let (Some(rank), Some((exit, _))) = (rank, ended) else {
             let why = attempt.unfinished.clone().unwrap_or_default();
-            return Classified { class: Class::Unfinished, why, fingerprint: None };
+            return Classified::new(Class::Unfinished, &why, None);
         };
         let rank = rank as usize;
         let tail = self.output.tails.get(rank);
@@ -179,24 +182,37 @@ impl Runtime<'_> {
         classified: Classified,
         newest: Option<Result<Option<Point>, String>>,
     ) -> Event {
-        let Classified { class, why, fingerprint } = classified;
+        let Classified { class, why, fingerprint, perhaps } = classified;
         let remedies = &self.job.spec.restart.remedies;
         let reported = self.checkpoints.reported;
         let is_known = matches!(newest, Some(Ok(_))) || reported.is_some();
+        let ended_early = newest.is_none() && reported.is_none() && self.ended_early();
         let number = newest.and_then(Result::ok).flatten().map(|point| point.number);
         let began_with = self.checkpoints.chosen.point.as_ref().map(|point| point.number);
         // Not by the steps that an earlier attempt reported.
         let came_further = number.max(reported.filter(|_| self.checkpoints.reports)) > began_with;
         let plain = if came_further { class.remedy_after_progress() } else { class.remedy() };
+        let perhaps = perhaps.filter(|_| !came_further);
+        let wanted =
+            perhaps.and_then(|class| remedies.get(&class)).or_else(|| remedies.get(&class));
         let assessment = Assessment {
             class,
-            remedy: remedies.get(&class).copied().unwrap_or(plain),
+            remedy: wanted.copied().unwrap_or(plain),
             fingerprint,
             why,
             progress: number.max(reported),
             measures_progress: is_known,
+            ended_early,
         };
         Event::Assessed { attempt, assessment }
+    }
+
+    /// Whether the rank that failed first did so within [`EARLY`].
+    fn ended_early(&self) -> bool {
+        let attempt = self.core.attempt();
+        let suspect = attempt.suspect.and_then(|rank| attempt.ranks.get(rank as usize));
+        let times = suspect.and_then(|rank| Some((rank.started_at?, rank.ended?.1)));
+        times.is_some_and(|(started, ended)| ended.saturating_sub(started) <= EARLY)
     }
 
     /// [`crate::supervise::event::Action::Verify`]
