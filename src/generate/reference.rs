@@ -63,7 +63,8 @@ const CLASSES: &str = "
 ## Classes of failures
 
 What nvlaunch takes a failure for, by the exit status, the error file and the last lines of the rank
-that failed first, and by what the kernel says; and what follows: `never` ends the job, `same-again`
+that failed first, and by what the kernel says; where that rank lost another, or waited for it in vain,
+by the exception that had ended that other one. And what follows: `never` ends the job, `same-again`
 restarts it, but not after the same failure at the same step twice, `retry` restarts it, and
 `retry-elsewhere`, for another machine, only after progress. After an attempt that came further than
 what it began with, `import`, `missing-file`, `permission` and `assertion` are `same-again`: what

@@ -17,6 +17,8 @@
 //!   in the error file, or with exit code 1, which is Python's own, at the end of what was said. One
 //!   that was printed and followed by more output, one of a thread or a destructor, one before a
 //!   signal or before another exit code was survived: it is heard after all other words.
+//! - H5: where the first rank to end lost another, or waited for it in vain, the cause is what ended
+//!   that other one, as far as it had said so by then ([`own_exception`]).
 
 mod rules;
 #[cfg(test)]
@@ -282,6 +284,27 @@ pub fn classify(evidence: &Evidence<'_>) -> Classified {
         return from_survived(&exception.chain);
     }
     found
+}
+
+/// What ends or will end another rank than the first, by what it had said when that one failed: an
+/// exception of its own that ended its script, and no consequence of what happens to others. Ranks
+/// that wait for one that fails may be gone before it: it cleans up, uploads, waits for its threads.
+pub fn own_exception(evidence: &Evidence<'_>) -> Option<Classified> {
+    // It has not ended, or not by itself.
+    let evidence = &Evidence { exit: Exit::Code(1), ..*evidence };
+    let said = said(evidence);
+    let exception = exception(evidence, &said).filter(|exception| exception.ends_it)?;
+    if rules::is_between_ranks(&exception.chain) {
+        return None;
+    }
+    let found = from_exception(evidence, &exception.chain, &said);
+    let is_own = match found.class {
+        Class::LostPeer | Class::Timeout => false,
+        // What comes from outside has no fingerprint (H2).
+        Class::Unknown => found.fingerprint.is_some(),
+        _ => true,
+    };
+    is_own.then_some(found)
 }
 
 /// The signal that ended it, also where a shell took it over as its exit code.

@@ -224,6 +224,14 @@ pub(super) fn of_chain(chain: &Chain) -> Is {
     is
 }
 
+/// Whether an exception of the chain is one by which `PyTorch` reports what happens between ranks,
+/// whatever its words.
+pub(super) fn is_between_ranks(chain: &Chain) -> bool {
+    let is =
+        |thrown: &Thrown| thrown.name() != "RuntimeError" && BETWEEN_RANKS.contains(&thrown.name());
+    chain.thrown.iter().chain(&chain.leaves).any(is)
+}
+
 fn of(thrown: &Thrown) -> Is {
     let name = thrown.name();
     let fits = |rule: &&Rule| {

@@ -318,6 +318,41 @@ fn a_line_speaks_of_a_device_only_where_it_says_that_one_is_broken() {
 }
 
 #[test]
+fn only_an_exception_of_its_own_speaks_against_another_rank() {
+    let own = |text: &str| own_exception(&Evidence { stderr: &lines(text), ..NOTHING });
+    let found = own(said!("mod")).expect("a module is missing");
+    assert_eq!(found, of(Exit::Code(1), said!("mod")));
+    let found = own(said!("key")).expect("a key is missing");
+    assert!(found.class == Class::Unknown && found.fingerprint.is_some());
+    // How it is ended by then does not count.
+    let text = lines(said!("key"));
+    for exit in [Exit::Signal(15), Exit::Signal(9), Exit::Code(0), Exit::Code(2)] {
+        let evidence = Evidence { exit, stderr: &text, final_codes: &[2], ..NOTHING };
+        assert_eq!(own_exception(&evidence).as_ref(), Some(&found), "{exit}");
+    }
+    let error = ScriptError { message: "KeyError: 3".into(), traceback: Some(said!("key").into()) };
+    let written = own_exception(&Evidence { error: Some(&error), ..NOTHING });
+    assert_eq!(written, Some(found));
+    let dist = "Traceback (most recent call last):\n  File \"t.py\", line 1, in f\n\
+                torch.distributed.DistBackendError: something new\n";
+    let survived = said!("key").to_owned() + &"step\n".repeat(LINES_AFTER + 1);
+    for (what, text) in [
+        ("nothing", ""),
+        ("no exception", "step 1\nConnection reset by peer\n"),
+        ("a lost peer", said!("gloo-lost")),
+        ("a lost store", said!("store-lost")),
+        ("a timeout", said!("gloo-timeout")),
+        ("a consequence", said!("cleanup")),
+        ("of a collective", dist),
+        ("from outside", said!("stale")),
+        ("interrupted", said!("kbi")),
+        ("survived", &survived),
+    ] {
+        assert_eq!(own(text), None, "{what}");
+    }
+}
+
+#[test]
 fn files_that_come_and_go_are_not_missing_for_ever() {
     let thrown = |message: &str| {
         let text =

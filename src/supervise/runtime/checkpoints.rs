@@ -22,7 +22,7 @@ use crate::checkpoint::watch::Watch;
 use crate::checkpoint::worker::{Answer, Task, Worker};
 use crate::checkpoint::{receipt, style};
 use crate::diagnose::class::{self, Class, Classified, Evidence};
-use crate::diagnose::error_file;
+use crate::diagnose::error_file::{self, ScriptError};
 use crate::plan::{PROGRESS_NAME, Resume};
 use crate::supervise::announce;
 use crate::supervise::event::{Assessment, Event, Now};
@@ -160,11 +160,10 @@ impl Runtime<'_> {
         let rank = rank as usize;
         let tail = self.output.tails.get(rank);
         let stderr = tail.map_or(&[][..], |tail| &tail.stderr);
-        let error = self.error_files.get(rank).and_then(Option::as_deref);
-        let error = error.and_then(error_file::read).map(|(error, _)| error);
+        let error = self.error_of(rank);
         let oom = self.job.oom.of_rank(attempt.ranks[rank].pid, exit, stderr);
         let has_reported = self.checkpoints.reported.is_some();
-        class::classify(&Evidence {
+        let evidence = Evidence {
             exit,
             error: error.as_ref(),
             stdout: tail.map_or(&[][..], |tail| &tail.stdout),
@@ -173,7 +172,53 @@ impl Runtime<'_> {
             missing: self.missing.is_some(),
             steps_done: has_reported.then_some(self.checkpoints.reports),
             final_codes: &self.job.spec.restart.final_codes,
-        })
+        };
+        let found = class::classify(&evidence);
+        if matches!(found.class, Class::LostPeer | Class::Timeout) {
+            return self.cause_elsewhere(&evidence).unwrap_or(found);
+        }
+        found
+    }
+
+    /// What another rank had said of its own end, with the name of that rank: first of one of which
+    /// the kind is known.
+    fn cause_elsewhere(&self, evidence: &Evidence<'_>) -> Option<Classified> {
+        let mut first = None;
+        for (rank, (tail, error)) in &self.others {
+            let (stdout, stderr) = (&tail.stdout[..], &tail.stderr[..]);
+            let error = error.as_ref();
+            let evidence = Evidence { error, stdout, stderr, oom: None, ..*evidence };
+            let Some(own) = class::own_exception(&evidence) else { continue };
+            let named = format!("rank {}: {}", self.job.plan.ranks[*rank as usize].rank, own.why);
+            let (is_known, perhaps) = (own.class != Class::Unknown, own.perhaps);
+            let own = Classified { perhaps, ..Classified::new(own.class, &named, own.fingerprint) };
+            if is_known {
+                return Some(own);
+            }
+            first.get_or_insert(own);
+        }
+        first
+    }
+
+    fn error_of(&self, rank: usize) -> Option<ScriptError> {
+        let file = self.error_files.get(rank)?.as_deref()?;
+        error_file::read(file).map(|(error, _)| error)
+    }
+
+    /// The first rank failed: what the others said of themselves before they are told to end. What
+    /// they say afterwards may follow from that.
+    pub(super) fn keep_what_others_said(&mut self, failed: u32) {
+        let attempt = self.core.attempt();
+        if !self.job.policy.restart.assesses || attempt.suspect.is_some() || !self.asked.is_empty()
+        {
+            return;
+        }
+        let others: Vec<u32> = (0..self.job.policy.ranks).filter(|&rank| rank != failed).collect();
+        if !others.is_empty() {
+            let errors = others.iter().map(|&rank| self.error_of(rank as usize));
+            let said: Vec<_> = self.logs.tails(&others).into_iter().zip(errors).collect();
+            self.others = others.into_iter().zip(said).collect();
+        }
     }
 
     fn assessed(
@@ -420,9 +465,10 @@ impl Runtime<'_> {
         resume
     }
 
-    /// Nothing is reported of the attempt that is about to start.
+    /// Nothing is reported by, or said in, the attempt that is about to start.
     pub(super) fn forget_reported(&mut self) {
         self.checkpoints.reports = false;
+        self.others.clear();
         if let Some(run_dir) = &self.job.run_dir {
             let _ = std::fs::remove_file(run_dir.join(PROGRESS_NAME));
         }
