@@ -465,9 +465,11 @@ impl Runtime<'_> {
         resume
     }
 
-    /// Nothing is reported by, or said in, the attempt that is about to start.
+    /// Nothing is reported by, or said in, the attempt that is about to start, and nothing of it was
+    /// killed.
     pub(super) fn forget_reported(&mut self) {
         self.checkpoints.reports = false;
+        self.job.oom.begin_attempt();
         self.others.clear();
         if let Some(run_dir) = &self.job.run_dir {
             let _ = std::fs::remove_file(run_dir.join(PROGRESS_NAME));
