@@ -4,8 +4,9 @@
 //! words for the whole machine and for a memory cgroup; `mm/oom_kill.c`); its process ids are those
 //! of the first PID namespace, so it is heard only there. The `oom_kill` counter of the memory
 //! cgroup (v2 `memory.events`, v1 `memory.oom_control`) proves that some process of the group was
-//! killed since the job began, not which.
+//! killed since the attempt began, not which; what was killed before says nothing of a KILL now.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -28,17 +29,17 @@ pub enum Oom {
         /// The line.
         line: String,
     },
-    /// This many processes of the job's memory cgroup were killed while the job ran.
+    /// This many processes of the job's memory cgroup were killed while the attempt ran.
     Counted {
         /// How many.
         kills: u64,
     },
 }
 
-/// Remembers the counters at the start of a job.
+/// Remembers the counters at the start of an attempt.
 #[derive(Debug, Clone, Default)]
 pub struct OomWatch {
-    counter: Option<(PathBuf, u64)>,
+    counter: Option<(PathBuf, Cell<u64>)>,
 }
 
 impl OomWatch {
@@ -48,8 +49,17 @@ impl OomWatch {
         let counter = counter_files(root, &memberships)
             .into_iter()
             .find_map(|file| Some((read_counter(&file)?, file)))
-            .map(|(count, file)| (file, count));
+            .map(|(count, file)| (file, Cell::new(count)));
         Self { counter }
+    }
+
+    /// Another attempt begins: what was killed in the one before says nothing about it.
+    pub fn begin_attempt(&self) {
+        if let Some((file, before)) = &self.counter
+            && let Some(count) = read_counter(file)
+        {
+            before.set(count);
+        }
     }
 
     /// What the kernel says about a rank that failed first. It is asked only about a KILL that
@@ -71,7 +81,7 @@ impl OomWatch {
             return Some(Oom::Logged { line });
         }
         let (file, before) = self.counter.as_ref()?;
-        let kills = read_counter(file)?.checked_sub(*before)?;
+        let kills = read_counter(file)?.checked_sub(before.get())?;
         (kills > 0).then_some(Oom::Counted { kills })
     }
 }
@@ -192,6 +202,16 @@ mod tests {
             assert_eq!(watch.ask(1), None, "{file}");
             write(file, "oom 9\noom_kill 5\n");
             assert_eq!(watch.ask(1), Some(Oom::Counted { kills: 2 }), "{file}");
+            // A counter that cannot be read changes nothing.
+            fs::remove_file(root.path().join(file)).unwrap();
+            watch.begin_attempt();
+            write(file, "oom 9\noom_kill 5\n");
+            assert_eq!(watch.ask(1), Some(Oom::Counted { kills: 2 }), "{file}");
+            // What was killed in one attempt was not killed in the next.
+            watch.begin_attempt();
+            assert_eq!(watch.ask(1), None, "{file}");
+            write(file, "oom 9\noom_kill 6\n");
+            assert_eq!(watch.ask(1), Some(Oom::Counted { kills: 1 }), "{file}");
         }
     }
 

@@ -63,10 +63,15 @@ const CLASSES: &str = "
 ## Classes of failures
 
 What nvlaunch takes a failure for, by the exit status, the error file and the last lines of the rank
-that failed first, and by what the kernel says; and what follows: `never` ends the job, `same-again`
+that failed first, and by what the kernel says; where that rank lost another, or waited for it in vain,
+by the exception that had ended that other one. And what follows: `never` ends the job, `same-again`
 restarts it, but not after the same failure at the same step twice, `retry` restarts it, and
-`retry-elsewhere`, for another machine, only after progress. That holds with and without a checkpoint
-folder; where no steps are known, two failures are never at the same one. `restart.policy` in a
+`retry-elsewhere`, for another machine, only after progress. After an attempt that came further than
+what it began with, `import`, `missing-file`, `permission` and `assertion` are `same-again`: what
+worked may work again. That holds with and without a
+checkpoint folder. Where no steps are known, the same failure twice is the end only within a minute of
+the start; of an assertion then nobody knows whether it was before the first step: it is `unknown`, and
+a policy for `assertion` holds for it all the same. `restart.policy` in a
 profile says otherwise, as in `policy: {import: retry}`.
 ";
 

@@ -151,8 +151,10 @@ fn evidence(report: &Report, text: &mut String) {
             let _ = writeln!(text, "  kernel log: {line}");
         }
         Some(Oom::Counted { kills }) => {
-            let _ =
-                writeln!(text, "  the job's memory cgroup counts {kills} OOM kills in this run");
+            let _ = writeln!(
+                text,
+                "  the job's memory cgroup counts {kills} OOM kills in this attempt"
+            );
         }
         None => {}
     }

@@ -105,6 +105,10 @@ pub struct Assessment {
     /// Whether progress can be known at all: there is a checkpoint folder, or the script reports
     /// steps.
     pub measures_progress: bool,
+    /// Whether the attempt ended soon after its start where that is all that is known of how far it
+    /// came.
+    #[serde(default)]
+    pub ended_early: bool,
 }
 
 /// What was decided after a failure.

@@ -1,7 +1,7 @@
 //! Whether a failed job is started again, and after which wait. Pure.
 //!
 //! - B1: a restart has a reason to help: none after a failure that no restart mends, none after the
-//!   same failure at the same step twice (S7).
+//!   same failure at the same step twice (S7), or soon after the start twice where no step is known.
 //! - B2: what another machine would mend is tried again on this one only after an attempt that came
 //!   further than what it began with, than the failure before it, and than the last of its kind: a
 //!   device that is lost at once burns no restarts, one that is lost after days may have recovered.
@@ -32,6 +32,8 @@ pub struct Budget {
     last: Option<String>,
     /// How far the job was then.
     last_progress: Option<u64>,
+    /// Whether its attempt ended early, where nothing more was known.
+    last_early: bool,
     /// How far the job was at the last failure of a kind that another machine would mend.
     elsewhere: BTreeMap<Class, Option<u64>>,
 }
@@ -72,13 +74,15 @@ impl Budget {
     fn is_vain(&mut self, seen: &Assessment, progress: Option<u64>) -> Option<String> {
         let last = std::mem::replace(&mut self.last, seen.fingerprint.clone());
         let last_progress = std::mem::replace(&mut self.last_progress, progress);
-        let is_same = seen.measures_progress
-            && last.is_some()
-            && (last, last_progress) == (seen.fingerprint.clone(), progress);
+        let is_early = seen.ended_early && !seen.measures_progress;
+        let last_early = std::mem::replace(&mut self.last_early, is_early);
+        let is_there =
+            if seen.measures_progress { last_progress == progress } else { is_early && last_early };
+        let is_same = last.is_some() && last == seen.fingerprint && is_there;
         match seen.remedy {
             Remedy::Retry => None,
             Remedy::Never => Some(because(&seen.why, "a restart cannot help")),
-            Remedy::SameAgain => is_same.then(|| same_words(&seen.why, progress)),
+            Remedy::SameAgain => is_same.then(|| same_words(&seen.why, progress, is_early)),
             Remedy::RetryElsewhere => {
                 let before = self.elsewhere.insert(seen.class, progress).flatten();
                 let vain = if !seen.measures_progress {
@@ -118,9 +122,10 @@ fn because(why: &str, what: &str) -> String {
     if why.is_empty() { what.to_owned() } else { format!("{why}: {what}") }
 }
 
-fn same_words(why: &str, progress: Option<u64>) -> String {
+fn same_words(why: &str, progress: Option<u64>, is_early: bool) -> String {
     let (place, at) = match progress {
         Some(step) => ("at the same step twice", format!("at step {}", thousands(step))),
+        None if is_early => ("twice", "soon after the start".to_owned()),
         None => ("twice", "before any progress".to_owned()),
     };
     let words = if why.is_empty() { at } else { format!("{why} {at}") };

@@ -40,11 +40,12 @@ use super::roll_call::RollCall;
 use super::signals::{Incoming, Signals};
 use super::warm_start::{self, WarmStart};
 use crate::checkpoint::choose::Look;
+use crate::diagnose::error_file::ScriptError;
 use crate::diagnose::exit::Exit;
 use crate::diagnose::missing::Account;
 use crate::diagnose::oom::OomWatch;
 use crate::host::process;
-use crate::logs::{AttemptOutput, Logs};
+use crate::logs::{AttemptOutput, Logs, RankTail};
 use crate::plan::Plan;
 use crate::settings::spec::LaunchSpec;
 
@@ -134,6 +135,8 @@ struct Runtime<'a> {
     /// Who was missing when the attempt began to end.
     missing: Option<Account>,
     error_files: Vec<Option<PathBuf>>,
+    /// What the others had said when the first rank of the attempt failed, by local rank.
+    others: Vec<(u32, (RankTail, Option<ScriptError>))>,
     output: AttemptOutput,
     asked: Vec<Asked>,
     outcome: Option<Outcome>,
@@ -167,6 +170,7 @@ pub fn run(job: Job<'_>, logs: &mut Logs, signals: Signals) -> io::Result<Ended>
         ranks: Ranks::new(job.spec.signal_scope, job.mark.limit, job.open_files)?,
         missing: None,
         error_files: Vec::new(),
+        others: Vec::new(),
         output: AttemptOutput::default(),
         asked: Vec::new(),
         outcome: None,
@@ -342,6 +346,7 @@ impl Runtime<'_> {
             self.say(account.map(|account| account.said()));
         } else {
             self.keep_who_is_missing(Some(rank));
+            self.keep_what_others_said(rank);
         }
         self.feed(Event::Exited { rank, exit });
     }

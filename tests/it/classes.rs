@@ -7,7 +7,7 @@ use std::process::Command;
 use nvlaunch::diagnose::class::{Class, Evidence, classify};
 use nvlaunch::diagnose::exit::Exit;
 
-use crate::harness::{Job, venv};
+use crate::harness::{Job, SOON, venv};
 
 /// A script, the words behind it, the class, and a part of the fingerprint.
 const SCRIPTS: &[(&str, &[&str], Class, &str)] = &[
@@ -101,4 +101,72 @@ import no_such_thing
     let job = Job::new().file("p.yaml", profile).args(["--profile", "p.yaml"]);
     let end = job.args(["--max-restarts", "2"]).script(script).run();
     assert_eq!((end.code, attempts(&end).unwrap().len()), (Some(1), 3), "{}", end.stderr);
+}
+
+/// torchrun starts such a job nine times.
+#[test]
+fn an_assertion_before_anything_is_known_ends_a_job_at_its_second_time() {
+    let script = "
+with open('attempts', 'a') as file:
+    file.write('x')
+assert False, 'the batch size must divide'
+";
+    for (remedy, attempts) in [("same-again", 2), ("retry", 4), ("never", 1)] {
+        let profile = format!("version: 1\nrestart: {{max: 3, policy: {{assertion: {remedy}}}}}\n");
+        let job = Job::new().file("p.yaml", &profile).args(["--profile", "p.yaml"]);
+        let end = job.script(script).run();
+        let seen = fs::read_to_string(end.dir.path().join("attempts")).unwrap();
+        assert_eq!((end.code, seen.len()), (Some(1), attempts), "{remedy}: {}", end.stderr);
+    }
+    let end = Job::new().args(["--max-restarts", "8"]).script(script).run();
+    let seen = fs::read_to_string(end.dir.path().join("attempts")).unwrap();
+    assert_eq!((end.code, seen.len()), (Some(1), 2), "{}", end.stderr);
+}
+
+/// Rank 1 fails and is slow to end; rank 0 loses it, and ends first.
+#[test]
+fn the_cause_is_what_another_rank_said_of_its_own_end() {
+    const SCRIPT: &str = "
+import atexit, os, sys, time
+def slow():
+    while True:
+        time.sleep(0.1)
+if os.environ['RANK'] == '1':
+    FAILS
+deadline = time.monotonic() + 120
+while not os.path.exists('go') and time.monotonic() < deadline:
+    time.sleep(0.01)
+raise RuntimeError('[/x/gloo/transport/tcp/pair.cc:534] Connection closed by peer [::1]:1')
+";
+    const TOLD: &str = "
+    import signal
+    signal.signal(signal.SIGTERM, lambda *_: {}['told'])
+    print('it waits', file=sys.stderr, flush=True)
+    slow()
+";
+    for (fails, class, said, why) in [
+        (
+            "atexit.register(slow)\n    import no_such_thing",
+            "import",
+            "ModuleNotFoundError: No module",
+            "rank 1: ModuleNotFoundError: No module named 'no_such_thing': a restart cannot help",
+        ),
+        // After its own end nothing counts any more: a rank that is told to end may fail of that.
+        (TOLD, "lost-peer", "it waits", "1 restart was allowed"),
+    ] {
+        let restarts = if class == "import" { "9" } else { "1" };
+        let options = ["--nproc", "2", "--max-restarts", restarts, "--json-report", "report.json"];
+        let script = SCRIPT.replace("FAILS", fails);
+        let mut job = Job::new().args(options).script(&script).start();
+        // It has been read when it is shown.
+        job.stderr_line(said);
+        fs::write(job.dir.path().join("go"), "").unwrap();
+        let end = job.end_within(SOON).expect_code(1);
+        let report = crate::doubles::report(&end);
+        assert_eq!(report["failure"]["rank"], 0, "{}", end.stderr);
+        assert_eq!(report["decision"]["class"], class, "{report:#}");
+        assert_eq!(report["decision"]["why"], why, "{report:#}");
+        let past = report["past"].as_array().unwrap().len();
+        assert_eq!(past, usize::from(class != "import"), "{}", end.stderr);
+    }
 }

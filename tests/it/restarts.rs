@@ -27,6 +27,31 @@ pub fn a_missing_module_ends_the_job_at_once_with_or_without_a_folder() {
 }
 
 #[test]
+fn what_is_missing_only_after_progress_may_be_there_again() {
+    let options = saves(&["--max-restarts", "9"]);
+    let end = job("save=10 import; exit=0", &options).run().expect_code(0);
+    assert_eq!(attempts(&report(&end)), 2, "{}", end.stderr);
+    assert_replays(&end);
+    // The next attempt comes no further.
+    let end = job("save=10 import", &options).run().expect_code(1);
+    assert_eq!(attempts(&report(&end)), 2, "{}", end.stderr);
+    assert!(end.stderr.contains(": a restart cannot help"), "{}", end.stderr);
+    // What the script reports is progress too, without a folder.
+    let end = job("step=3 import; exit=0", &["--max-restarts", "9"]).run().expect_code(0);
+    assert_eq!(attempts(&report(&end)), 2, "{}", end.stderr);
+    // But not that of an earlier attempt.
+    let end = job("step=3 kill; import", &["--max-restarts", "9"]).run().expect_code(1);
+    assert_eq!(attempts(&report(&end)), 2, "{}", end.stderr);
+    // A profile has the last word.
+    let profile = "version: 1\nrestart: {max: 9, policy: {import: never}}\n";
+    let end = job("save=10 import", &saves(&["--profile", "never.yaml"]))
+        .file("never.yaml", profile)
+        .run()
+        .expect_code(1);
+    assert_eq!(attempts(&report(&end)), 1, "{}", end.stderr);
+}
+
+#[test]
 fn exit_codes_that_the_profile_calls_final_are_final() {
     let profile = "version: 1\nrestart:\n  max: 3\n  final-codes: [7]\n";
     let end = job("exit=6; exit=7", &["--profile", "final.yaml"])
@@ -44,9 +69,18 @@ fn the_same_failure_at_the_same_step_twice_is_the_end() {
     assert_eq!(attempts(&report), 2, "{}", end.stderr);
     let why = report["decision"]["why"].as_str().expect("a reason");
     assert!(why.contains("same failure at the same step twice"), "{why}");
-    // Without a folder nobody knows the step, and torchrun's number counts.
-    let end = job("raise", &["--max-restarts", "2"]).run().expect_code(1);
-    assert_eq!(attempts(&crate::doubles::report(&end)), 3, "{}", end.stderr);
+    // Without a folder nobody knows the step; soon after the start is one.
+    let end = job("raise", &["--max-restarts", "9"]).run().expect_code(1);
+    let report = crate::doubles::report(&end);
+    assert_eq!(attempts(&report), 2, "{}", end.stderr);
+    let why = report["decision"]["why"].as_str().expect("a reason");
+    assert!(why.starts_with("the same failure twice") && why.contains("soon after"), "{why}");
+    assert_replays(&end);
+    // For anything else, and where a step is reported, torchrun's number counts.
+    for plan in ["exit=3", "raise; exit=3; raise", "raise; step=1 raise; step=2 raise"] {
+        let end = job(plan, &["--max-restarts", "2"]).run();
+        assert_eq!(attempts(&crate::doubles::report(&end)), 3, "{plan}: {}", end.stderr);
+    }
 }
 
 #[test]

@@ -103,6 +103,34 @@ fn the_same_failure_at_the_same_step_twice_is_final() {
 }
 
 #[test]
+fn the_same_failure_soon_after_the_start_twice_is_final_where_no_step_is_known() {
+    let early = |print| Assessment { ended_early: true, ..unmeasured(same(print, None)) };
+    let late = |print| unmeasured(same(print, None));
+    let said = |row: &[Assessment]| {
+        let row: Vec<_> = row.iter().map(|seen| (None, seen.clone())).collect();
+        said(&policy(1, 9), &row).pop().expect("a decision")
+    };
+    let words = "final: the same failure twice (ValueError in train.py:12 soon after the start)";
+    assert_eq!(said(&[early("a"), early("a")]), words);
+    assert_eq!(said(&[late("a"), early("a"), early("a")]), words);
+    let named = |seen| Assessment { fingerprint: None, ..seen };
+    let step = Assessment { measures_progress: true, progress: Some(1), ..early("a") };
+    for (what, row) in [
+        ("once", vec![early("a")]),
+        ("another place", vec![early("a"), early("b")]),
+        ("unknown", vec![named(early("a")), named(early("a"))]),
+        ("late now", vec![early("a"), late("a")]),
+        ("late before", vec![late("a"), early("a")]),
+        ("a step before", vec![step.clone(), early("a")]),
+        ("a step now", vec![early("a"), step]),
+        ("another in between", vec![early("a"), early("b"), early("a")]),
+        ("a retry", vec![early("a"), Assessment { remedy: Remedy::Retry, ..early("a") }]),
+    ] {
+        assert!(said(&row).starts_with("restart "), "{what}");
+    }
+}
+
+#[test]
 fn failures_that_differ_are_not_the_same() {
     for (what, first, second) in [
         ("another place", same("a", Some(40)), same("b", Some(40))),

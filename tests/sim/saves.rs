@@ -130,6 +130,7 @@ impl<'a> Folder<'a> {
                     why: "E".to_owned(),
                     progress: self.newest().filter(|_| self.scenario.measures),
                     measures_progress: self.scenario.measures,
+                    ended_early: attempt % 4 < 2,
                 },
             },
             Question::Verify => Event::Verified {
@@ -189,6 +190,7 @@ impl<'a> Folder<'a> {
                         why: why(),
                         progress: Some(1_000_000),
                         measures_progress: true,
+                        ended_early: false,
                     },
                 }
             }

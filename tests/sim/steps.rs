@@ -117,6 +117,7 @@ pub fn seen(remedy: Remedy, progress: Option<u64>) -> Assessment {
         why: "ValueError in train.py:12".to_owned(),
         progress,
         measures_progress: true,
+        ended_early: false,
     }
 }
 

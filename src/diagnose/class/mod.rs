@@ -13,8 +13,12 @@
 //! - H3: of a chain of exceptions the last one counts; before it a lost peer, a timeout or a broken
 //!   device anywhere in the chain, because what fails afterwards is its consequence; and where the
 //!   last one tells nothing, what it was explicitly raised from.
-//! - H4: only an exception that ended the script makes a failure final: not one that was printed
-//!   and followed by more output, nor one of a thread or a destructor, nor one before a signal.
+//! - H4: only an exception that ended the script makes a failure final, or the same as another: one
+//!   in the error file, or with exit code 1, which is Python's own, at the end of what was said. One
+//!   that was printed and followed by more output, one of a thread or a destructor, one before a
+//!   signal or before another exit code was survived: it is heard after all other words.
+//! - H5: where the first rank to end lost another, or waited for it in vain, the cause is what ended
+//!   that other one, as far as it had said so by then ([`own_exception`]).
 
 mod rules;
 #[cfg(test)]
@@ -158,6 +162,18 @@ impl Class {
             Self::Unknown => Remedy::SameAgain,
         }
     }
+
+    /// The same after an attempt that came further than what it began with: the program and what it
+    /// needs at its start are right, and what was there for hours may be there again. Where it is
+    /// not, the next attempt comes no further.
+    pub fn remedy_after_progress(self) -> Remedy {
+        match self {
+            Self::Import | Self::MissingFile | Self::Permission | Self::Assertion => {
+                Remedy::SameAgain
+            }
+            _ => self.remedy(),
+        }
+    }
 }
 
 impl Remedy {
@@ -212,6 +228,16 @@ pub struct Classified {
     pub why: String,
     /// The same for failures that are the same (H2); the step is not in it.
     pub fingerprint: Option<String>,
+    /// What it may be besides: an assertion of which is not known whether it was before the first
+    /// step. It weighs only where a profile says what follows from that.
+    pub perhaps: Option<Class>,
+}
+
+impl Classified {
+    /// Of this class, by these words.
+    pub fn new(class: Class, why: &str, fingerprint: Option<String>) -> Self {
+        Self { class, why: shown(why), fingerprint, perhaps: None }
+    }
 }
 
 /// So many lines may follow the exception that ended a script: what libraries say at their end.
@@ -223,7 +249,7 @@ const WHY_WIDTH: usize = 200;
 /// What kind of failure it was.
 pub fn classify(evidence: &Evidence<'_>) -> Classified {
     let exit = evidence.exit;
-    let plain = |class, why: String| Classified { class, why: shown(&why), fingerprint: None };
+    let plain = |class, why: String| Classified::new(class, &why, None);
     if exit.is_success() {
         return plain(Class::Unfinished, "the job was not done".to_owned());
     }
@@ -248,10 +274,37 @@ pub fn classify(evidence: &Evidence<'_>) -> Classified {
         _ => {}
     }
     let said = said(evidence);
-    match from_exception(evidence, &said) {
-        Some(found) => found,
-        None => from_texts(evidence, &said),
+    let Some(exception) = exception(evidence, &said) else { return from_texts(evidence, &said) };
+    if exception.ends_it {
+        return from_exception(evidence, &exception.chain, &said);
     }
+    // H4
+    let found = from_texts(evidence, &said);
+    if found.class == Class::Unknown && found.fingerprint.is_none() {
+        return from_survived(&exception.chain);
+    }
+    found
+}
+
+/// What ends or will end another rank than the first, by what it had said when that one failed: an
+/// exception of its own that ended its script, and no consequence of what happens to others. Ranks
+/// that wait for one that fails may be gone before it: it cleans up, uploads, waits for its threads.
+pub fn own_exception(evidence: &Evidence<'_>) -> Option<Classified> {
+    // It has not ended, or not by itself.
+    let evidence = &Evidence { exit: Exit::Code(1), ..*evidence };
+    let said = said(evidence);
+    let exception = exception(evidence, &said).filter(|exception| exception.ends_it)?;
+    if rules::is_between_ranks(&exception.chain) {
+        return None;
+    }
+    let found = from_exception(evidence, &exception.chain, &said);
+    let is_own = match found.class {
+        Class::LostPeer | Class::Timeout => false,
+        // What comes from outside has no fingerprint (H2).
+        Class::Unknown => found.fingerprint.is_some(),
+        _ => true,
+    };
+    is_own.then_some(found)
 }
 
 /// The signal that ended it, also where a shell took it over as its exit code.
@@ -280,47 +333,60 @@ fn said(evidence: &Evidence<'_>) -> Said {
     }
 }
 
-/// By the exception that ended the script.
-fn from_exception(evidence: &Evidence<'_>, said: &Said) -> Option<Classified> {
+/// The last exception that was said.
+struct Exception {
+    chain: traceback::Chain,
+    /// Whether it ended the script (H4).
+    ends_it: bool,
+}
+
+fn exception(evidence: &Evidence<'_>, said: &Said) -> Option<Exception> {
     let written = traceback::last(&said.error).or_else(|| {
         let message = &evidence.error?.message;
         traceback::Chain::of_message(message)
     });
-    let is_written = written.is_some();
-    let chain = written
-        .or_else(|| traceback::last(&said.stderr))
-        .or_else(|| traceback::last(&said.stdout))?;
-    let thrown = chain.last();
-    let mut is = rules::of_chain(&chain);
-    let ends_it =
-        is_written || (matches!(evidence.exit, Exit::Code(_)) && chain.lines_after <= LINES_AFTER);
-    let is_early = evidence.steps_done == Some(false);
-    match is {
-        rules::Is::Class(Class::Assertion, _) if !is_early => is = rules::Is::Unknown,
-        // H4
-        rules::Is::Class(class, _) if class.remedy() == Remedy::Never && !ends_it => {
-            is = rules::Is::Unknown;
-        }
-        _ => {}
+    if let Some(chain) = written {
+        return Some(Exception { chain, ends_it: true });
     }
-    let fingerprint = || thrown.fingerprint();
-    Some(match is {
-        rules::Is::Class(class, words) => {
-            Classified { class, why: shown(&words), fingerprint: fingerprint() }
-        }
+    let chain = traceback::last(&said.stderr).or_else(|| traceback::last(&said.stdout))?;
+    // `Py_RunMain` of CPython's `Modules/main.c`.
+    let ends_it = evidence.exit == Exit::Code(1) && chain.lines_after <= LINES_AFTER;
+    Some(Exception { chain, ends_it })
+}
+
+/// By the exception that ended the script.
+fn from_exception(evidence: &Evidence<'_>, chain: &traceback::Chain, said: &Said) -> Classified {
+    let thrown = chain.last();
+    let mut is = rules::of_chain(chain);
+    let mut perhaps = None;
+    if matches!(is, rules::Is::Class(Class::Assertion, _)) && evidence.steps_done != Some(false) {
+        is = rules::Is::Unknown;
+        perhaps = evidence.steps_done.is_none().then_some(Class::Assertion);
+    }
+    match is {
+        rules::Is::Class(class, words) => Classified::new(class, &words, thrown.fingerprint()),
         // A broken device is said by the driver, whatever the script fails of.
         rules::Is::Unknown | rules::Is::Passing => {
             if let Some(words) = rules::device(&said.stderr, &said.stdout) {
-                Classified { class: Class::Device, why: shown(&words), fingerprint: None }
-            } else {
-                let fingerprint = fingerprint().filter(|_| matches!(is, rules::Is::Unknown));
-                Classified { class: Class::Unknown, why: shown(&thrown.words()), fingerprint }
+                return Classified::new(Class::Device, &words, None);
             }
+            let fingerprint = thrown.fingerprint().filter(|_| is == rules::Is::Unknown);
+            Classified { perhaps, ..Classified::new(Class::Unknown, &thrown.words(), fingerprint) }
         }
-    })
+    }
 }
 
-/// By the last lines, where no exception is there.
+/// By an exception after which the script went on, where nothing else is known: nothing that makes
+/// the failure final may rest on it.
+fn from_survived(chain: &traceback::Chain) -> Classified {
+    let (class, why) = match rules::of_chain(chain) {
+        rules::Is::Class(class, words) if class.remedy() == Remedy::Retry => (class, words),
+        _ => (Class::Unknown, chain.last().words()),
+    };
+    Classified::new(class, &why, None)
+}
+
+/// By the last lines, where no exception ended the script.
 fn from_texts(evidence: &Evidence<'_>, said: &Said) -> Classified {
     let exit = evidence.exit;
     let known = match exit {
@@ -337,7 +403,7 @@ fn from_texts(evidence: &Evidence<'_>, said: &Said) -> Classified {
     let fingerprint = traceback::crash(&said.stderr)
         .filter(|_| is_signal && class == Class::Unknown)
         .map(|place| format!("{exit} at {place}"));
-    Classified { class, why: shown(&why), fingerprint }
+    Classified::new(class, &why, fingerprint)
 }
 
 /// One line without secrets and control characters, not too long.

@@ -43,23 +43,29 @@ const ANY: &[&str] = &[];
 const BETWEEN_RANKS: &[&str] =
     &["DistBackendError", "DistNetworkError", "DistStoreError", "DistError", "RuntimeError"];
 
-/// A device is broken, lost or held by somebody (the texts of `cudaGetErrorString` and
+/// A device is broken or lost, wherever that is said (the texts of `cudaGetErrorString` and
 /// `hipGetErrorString`, the kernel module's `NVRM`, Level Zero).
-const DEVICE: &[&str] = &[
+const BROKEN_DEVICE: &[&str] = &[
     "uncorrectable ECC error",
     "uncorrectable NVLink error",
     "fallen off the bus",
     "GPU is lost",
     "NVRM: Xid",
+    "hardware stack error",
+    "hipErrorECCNotCorrectable",
+    "UR_RESULT_ERROR_DEVICE_LOST",
+    "ZE_RESULT_ERROR_DEVICE_LOST",
+];
+
+/// No device is there, or somebody holds it (the texts of `cudaGetErrorString` and of `PyTorch`'s
+/// `torch/cuda/__init__.py`). Only of the exception that ends a script: libraries say it, and go on
+/// without, on any machine that has none.
+const NO_DEVICE: &[&str] = &[
     "no CUDA-capable device is detected",
     "No CUDA GPUs are available",
     "No HIP GPUs are available",
     "CUDA-capable device(s) is/are busy or unavailable",
     "system not yet initialized",
-    "hardware stack error",
-    "hipErrorECCNotCorrectable",
-    "UR_RESULT_ERROR_DEVICE_LOST",
-    "ZE_RESULT_ERROR_DEVICE_LOST",
 ];
 
 /// A collective or the store did not answer in time (gloo's `unbound_buffer.cc`, c10d's
@@ -97,7 +103,8 @@ const LOST_PEER: &[&str] = &[
 
 /// Exceptions, by type and message.
 static RULES: &[Rule] = &[
-    rule(ANY, DEVICE, What::Is(Class::Device)),
+    rule(ANY, BROKEN_DEVICE, What::Is(Class::Device)),
+    rule(ANY, NO_DEVICE, What::Is(Class::Device)),
     // The server of a batch scheduler or a data set, not a rank.
     rule(
         &[
@@ -217,6 +224,14 @@ pub(super) fn of_chain(chain: &Chain) -> Is {
     is
 }
 
+/// Whether an exception of the chain is one by which `PyTorch` reports what happens between ranks,
+/// whatever its words.
+pub(super) fn is_between_ranks(chain: &Chain) -> bool {
+    let is =
+        |thrown: &Thrown| thrown.name() != "RuntimeError" && BETWEEN_RANKS.contains(&thrown.name());
+    chain.thrown.iter().chain(&chain.leaves).any(is)
+}
+
 fn of(thrown: &Thrown) -> Is {
     let name = thrown.name();
     let fits = |rule: &&Rule| {
@@ -245,13 +260,13 @@ fn of(thrown: &Thrown) -> Is {
 
 /// A line that says that a device is broken.
 pub(super) fn device(stderr: &[String], stdout: &[String]) -> Option<String> {
-    line_with(stderr, stdout, DEVICE)
+    line_with(stderr, stdout, BROKEN_DEVICE)
 }
 
 /// What lines say where no exception ended the program: it was aborted by a library.
 pub(super) fn of_lines(stderr: &[String], stdout: &[String]) -> Option<(Class, String)> {
     let classes =
-        [(Class::Device, DEVICE), (Class::Timeout, TIMEOUT), (Class::LostPeer, LOST_PEER)];
+        [(Class::Device, BROKEN_DEVICE), (Class::Timeout, TIMEOUT), (Class::LostPeer, LOST_PEER)];
     classes.into_iter().find_map(|(class, texts)| Some((class, line_with(stderr, stdout, texts)?)))
 }
 
@@ -292,12 +307,13 @@ static OF_PROGRAM: &[(Option<i32>, &str, Class)] = &[
 
 /// What a program's own last lines say of an end before its work.
 pub(super) fn of_program(code: i32, lines: &[String]) -> Option<(Class, String)> {
-    // What was said long before the end has not ended it.
-    let lines = &lines[lines.len().saturating_sub(super::LINES_AFTER * 2)..];
     OF_PROGRAM.iter().find_map(|(wanted, text, class)| {
         if wanted.is_some_and(|wanted| wanted != code) {
             return None;
         }
+        // What was said long before the end has not ended it; a usage is long.
+        let times = if *class == Class::Arguments { 2 } else { 1 };
+        let lines = &lines[lines.len().saturating_sub(super::LINES_AFTER * times)..];
         let at = lines.iter().rposition(|line| stands_in(line, text))?;
         let line = &lines[at];
         if *class != Class::Arguments {

@@ -175,13 +175,16 @@ fn ends_without_words() {
 #[test]
 fn an_assertion_is_final_only_before_the_first_step() {
     let stderr = lines(said!("assertion"));
-    for (steps_done, class) in
-        [(Some(false), Class::Assertion), (Some(true), Class::Unknown), (None, Class::Unknown)]
-    {
+    for (steps_done, class, perhaps) in [
+        (Some(false), Class::Assertion, None),
+        (Some(true), Class::Unknown, None),
+        (None, Class::Unknown, Some(Class::Assertion)),
+    ] {
         let found = classify(&Evidence { stderr: &stderr, steps_done, ..NOTHING });
-        assert_eq!(found.class, class, "{steps_done:?}");
+        assert_eq!((found.class, found.perhaps), (class, perhaps), "{steps_done:?}");
         assert!(found.fingerprint.is_some());
     }
+    assert_eq!(of(Exit::Code(1), said!("key")).perhaps, None);
 }
 
 #[test]
@@ -222,6 +225,131 @@ fn what_was_printed_and_passed_over_is_not_the_end() {
         );
     }
     assert_eq!(of(Exit::Code(1), &text).class, Class::Import);
+}
+
+#[test]
+fn what_a_script_survived_is_heard_after_all_other_words() {
+    let logged = |kind: &str| {
+        format!(
+            "ERROR:root:it goes on\nTraceback (most recent call last):\n  File \"t.py\", line 1, \
+             in f\n{kind}\n"
+        )
+    };
+    let key = logged("KeyError: 'x'");
+    let steps = |count: usize| "step\n".repeat(count);
+    let watchdog = "[rank0]:[E1121 15:25:46.141929445 ProcessGroupNCCL.cpp:683] [Rank 0] Watchdog \
+                    caught collective operation timeout: WorkNCCL(SeqNum=3)\n";
+    let import = logged("ModuleNotFoundError: No module named 'apex'");
+    let lost = logged("torch.distributed.DistNetworkError: it is gone");
+    let device = logged("RuntimeError: No CUDA GPUs are available");
+    let abort = Exit::Signal(6);
+    let usage = "usage: t.py [-h]\nt.py: error: unrecognized arguments: --lrr\n";
+    let table = [
+        (abort, key.clone() + &steps(60) + watchdog, Class::Timeout, "[Rank 0] Watchdog caught"),
+        (abort, key.clone() + watchdog, Class::Timeout, "[Rank 0] Watchdog caught"),
+        (Exit::Code(1), key.clone() + &steps(60) + watchdog, Class::Timeout, "[Rank 0] Watchdog"),
+        // Nothing else is known of these; they are neither final nor the same as others.
+        (Exit::Code(3), import.clone(), Class::Unknown, "ModuleNotFoundError: No module named"),
+        (Exit::Code(3), device, Class::Unknown, "RuntimeError: No CUDA GPUs are available"),
+        (Exit::Code(3), key.clone(), Class::Unknown, "KeyError: 'x'"),
+        (Exit::Code(1), key.clone() + &steps(60), Class::Unknown, "KeyError: 'x'"),
+        (abort, key.clone(), Class::Unknown, "KeyError: 'x'"),
+        (Exit::Code(3), lost, Class::LostPeer, "DistNetworkError: it is gone"),
+        (Exit::Code(2), import.clone() + usage, Class::Arguments, "t.py: error: unrecognized"),
+        (
+            Exit::Code(1),
+            logged("SyntaxError: invalid syntax") + &steps(LINES_AFTER + 1),
+            Class::Unknown,
+            "SyntaxError: invalid syntax",
+        ),
+    ];
+    for (exit, text, class, why) in table {
+        let found = of(exit, &text);
+        assert_eq!((found.class, found.fingerprint.as_deref()), (class, None), "{exit:?}: {text}");
+        assert!(found.why.starts_with(why), "{exit:?}: {found:?} of {text}");
+    }
+    // The same words at the end of a script that ended by itself.
+    assert_eq!(of(Exit::Code(1), &import).class, Class::Import);
+    assert!(of(Exit::Code(1), &key).fingerprint.is_some());
+    // The place of a crash is worth more than an exception before it.
+    let found = of(Exit::Signal(11), &(key.clone() + said!("segv")));
+    assert!(found.fingerprint.is_some_and(|print| print.contains("/job/segv.py:3")));
+    // Others waited, and this one went on.
+    let waited = Evidence { exit: abort, stderr: &lines(&key), missing: true, ..NOTHING };
+    assert_eq!(classify(&waited).class, Class::Timeout);
+    // What is in the error file ended the script, whatever its exit code.
+    let error = ScriptError { message: "KeyError: 3".into(), traceback: Some(said!("key").into()) };
+    let found = classify(&Evidence { exit: Exit::Code(3), error: Some(&error), ..NOTHING });
+    assert!(found.fingerprint.is_some());
+}
+
+#[test]
+fn a_line_speaks_of_a_device_only_where_it_says_that_one_is_broken() {
+    let key = said!("key");
+    // TensorFlow says it at its import on every machine without a GPU.
+    let none = "2024-05-05 10:00:00.123456: E external/local_xla/xla/stream_executor/cuda/\
+                cuda_driver.cc:266] failed call to cuInit: CUDA_ERROR_NO_DEVICE: no CUDA-capable \
+                device is detected\n";
+    let passing = "Traceback (most recent call last):\nConnectionResetError: [Errno 104] x\n";
+    for harmless in [
+        none,
+        "RuntimeError: No CUDA GPUs are available; the benchmark is left out\n",
+        "CUDA error: all CUDA-capable device(s) is/are busy or unavailable, trying the next\n",
+        "CUDA_ERROR_NOT_READY: system not yet initialized\n",
+    ] {
+        for rest in [key, passing, ""] {
+            for exit in [Exit::Code(1), Exit::Code(3), Exit::Signal(6)] {
+                let found = of(exit, &(harmless.to_owned() + rest));
+                assert_eq!(found.class, Class::Unknown, "{exit:?}: {found:?} of {harmless}");
+            }
+        }
+    }
+    for broken in [
+        "CUDA error: uncorrectable ECC error encountered",
+        "NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.",
+        "Unable to determine the device handle for GPU0000:3B:00.0: GPU is lost.",
+        "ZE_RESULT_ERROR_DEVICE_LOST",
+    ] {
+        for rest in [key, passing, ""] {
+            let found = of(Exit::Code(1), &format!("{none}{broken}\n{rest}"));
+            assert_eq!((found.class, &*found.why), (Class::Device, broken), "{rest}");
+        }
+    }
+}
+
+#[test]
+fn only_an_exception_of_its_own_speaks_against_another_rank() {
+    let own = |text: &str| own_exception(&Evidence { stderr: &lines(text), ..NOTHING });
+    let found = own(said!("mod")).expect("a module is missing");
+    assert_eq!(found, of(Exit::Code(1), said!("mod")));
+    let found = own(said!("key")).expect("a key is missing");
+    assert!(found.class == Class::Unknown && found.fingerprint.is_some());
+    // How it is ended by then does not count.
+    let text = lines(said!("key"));
+    for exit in [Exit::Signal(15), Exit::Signal(9), Exit::Code(0), Exit::Code(2)] {
+        let evidence = Evidence { exit, stderr: &text, final_codes: &[2], ..NOTHING };
+        assert_eq!(own_exception(&evidence).as_ref(), Some(&found), "{exit}");
+    }
+    let error = ScriptError { message: "KeyError: 3".into(), traceback: Some(said!("key").into()) };
+    let written = own_exception(&Evidence { error: Some(&error), ..NOTHING });
+    assert_eq!(written, Some(found));
+    let dist = "Traceback (most recent call last):\n  File \"t.py\", line 1, in f\n\
+                torch.distributed.DistBackendError: something new\n";
+    let survived = said!("key").to_owned() + &"step\n".repeat(LINES_AFTER + 1);
+    for (what, text) in [
+        ("nothing", ""),
+        ("no exception", "step 1\nConnection reset by peer\n"),
+        ("a lost peer", said!("gloo-lost")),
+        ("a lost store", said!("store-lost")),
+        ("a timeout", said!("gloo-timeout")),
+        ("a consequence", said!("cleanup")),
+        ("of a collective", dist),
+        ("from outside", said!("stale")),
+        ("interrupted", said!("kbi")),
+        ("survived", &survived),
+    ] {
+        assert_eq!(own(text), None, "{what}");
+    }
 }
 
 #[test]
@@ -288,6 +416,16 @@ fn why_is_one_line_without_secrets() {
     assert!(!found.why.contains(['\x1b', '\x07', '\n']), "{:?}", found.why);
     let long = format!("Traceback (most recent call last):\nValueError: {}", "x".repeat(5000));
     assert_eq!(of(Exit::Code(1), &long).why.chars().count(), WHY_WIDTH);
+}
+
+#[test]
+fn what_worked_before_progress_may_work_again() {
+    for class in Class::ALL {
+        use Class::{Assertion, Import, MissingFile, Permission};
+        let eased = matches!(class, Import | MissingFile | Permission | Assertion);
+        let expected = if eased { Remedy::SameAgain } else { class.remedy() };
+        assert_eq!(class.remedy_after_progress(), expected, "{class:?}");
+    }
 }
 
 #[test]

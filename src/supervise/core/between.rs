@@ -176,6 +176,7 @@ impl Supervisor {
             why,
             progress: None,
             measures_progress: false,
+            ended_early: false,
         }
     }
 

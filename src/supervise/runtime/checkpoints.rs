@@ -22,7 +22,7 @@ use crate::checkpoint::watch::Watch;
 use crate::checkpoint::worker::{Answer, Task, Worker};
 use crate::checkpoint::{receipt, style};
 use crate::diagnose::class::{self, Class, Classified, Evidence};
-use crate::diagnose::error_file;
+use crate::diagnose::error_file::{self, ScriptError};
 use crate::plan::{PROGRESS_NAME, Resume};
 use crate::supervise::announce;
 use crate::supervise::event::{Assessment, Event, Now};
@@ -32,6 +32,9 @@ use crate::supervise::event::{Assessment, Event, Now};
 const LATE: Duration = Duration::from_secs(1);
 /// How long the last look may take, when all ranks are gone and only the report waits for it.
 const LAST_LOOK: Duration = Duration::from_secs(5);
+/// What ends within this time of its start, and says nothing of its steps, has not come far: torch is
+/// imported, the model is made.
+const EARLY: Duration = Duration::from_secs(60);
 /// The longest text of a step that a script reports.
 const MAX_PROGRESS: usize = 64;
 
@@ -157,16 +160,15 @@ impl Runtime<'_> {
         let ended = rank.and_then(|rank| attempt.ranks.get(rank as usize)?.ended);
         let (Some(rank), Some((exit, _))) = (rank, ended) else {
             let why = attempt.unfinished.clone().unwrap_or_default();
-            return Classified { class: Class::Unfinished, why, fingerprint: None };
+            return Classified::new(Class::Unfinished, &why, None);
         };
         let rank = rank as usize;
         let tail = self.output.tails.get(rank);
         let stderr = tail.map_or(&[][..], |tail| &tail.stderr);
-        let error = self.error_files.get(rank).and_then(Option::as_deref);
-        let error = error.and_then(error_file::read).map(|(error, _)| error);
+        let error = self.error_of(rank);
         let oom = self.job.oom.of_rank(attempt.ranks[rank].pid, exit, stderr);
         let has_reported = self.checkpoints.reported.is_some();
-        class::classify(&Evidence {
+        let evidence = Evidence {
             exit,
             error: error.as_ref(),
             stdout: tail.map_or(&[][..], |tail| &tail.stdout),
@@ -175,7 +177,53 @@ impl Runtime<'_> {
             missing: self.missing.is_some(),
             steps_done: has_reported.then_some(self.checkpoints.reports),
             final_codes: &self.job.spec.restart.final_codes,
-        })
+        };
+        let found = class::classify(&evidence);
+        if matches!(found.class, Class::LostPeer | Class::Timeout) {
+            return self.cause_elsewhere(&evidence).unwrap_or(found);
+        }
+        found
+    }
+
+    /// What another rank had said of its own end, with the name of that rank: first of one of which
+    /// the kind is known.
+    fn cause_elsewhere(&self, evidence: &Evidence<'_>) -> Option<Classified> {
+        let mut first = None;
+        for (rank, (tail, error)) in &self.others {
+            let (stdout, stderr) = (&tail.stdout[..], &tail.stderr[..]);
+            let error = error.as_ref();
+            let evidence = Evidence { error, stdout, stderr, oom: None, ..*evidence };
+            let Some(own) = class::own_exception(&evidence) else { continue };
+            let named = format!("rank {}: {}", self.job.plan.ranks[*rank as usize].rank, own.why);
+            let (is_known, perhaps) = (own.class != Class::Unknown, own.perhaps);
+            let own = Classified { perhaps, ..Classified::new(own.class, &named, own.fingerprint) };
+            if is_known {
+                return Some(own);
+            }
+            first.get_or_insert(own);
+        }
+        first
+    }
+
+    fn error_of(&self, rank: usize) -> Option<ScriptError> {
+        let file = self.error_files.get(rank)?.as_deref()?;
+        error_file::read(file).map(|(error, _)| error)
+    }
+
+    /// The first rank failed: what the others said of themselves before they are told to end. What
+    /// they say afterwards may follow from that.
+    pub(super) fn keep_what_others_said(&mut self, failed: u32) {
+        let attempt = self.core.attempt();
+        if !self.job.policy.restart.assesses || attempt.suspect.is_some() || !self.asked.is_empty()
+        {
+            return;
+        }
+        let others: Vec<u32> = (0..self.job.policy.ranks).filter(|&rank| rank != failed).collect();
+        if !others.is_empty() {
+            let errors = others.iter().map(|&rank| self.error_of(rank as usize));
+            let said: Vec<_> = self.logs.tails(&others).into_iter().zip(errors).collect();
+            self.others = others.into_iter().zip(said).collect();
+        }
     }
 
     fn assessed(
@@ -184,20 +232,37 @@ impl Runtime<'_> {
         classified: Classified,
         newest: Option<Result<Option<Point>, String>>,
     ) -> Event {
-        let Classified { class, why, fingerprint } = classified;
+        let Classified { class, why, fingerprint, perhaps } = classified;
         let remedies = &self.job.spec.restart.remedies;
         let reported = self.checkpoints.reported;
         let is_known = matches!(newest, Some(Ok(_))) || reported.is_some();
+        let ended_early = newest.is_none() && reported.is_none() && self.ended_early();
         let number = newest.and_then(Result::ok).flatten().map(|point| point.number);
+        let began_with = self.checkpoints.chosen.point.as_ref().map(|point| point.number);
+        // Not by the steps that an earlier attempt reported.
+        let came_further = number.max(reported.filter(|_| self.checkpoints.reports)) > began_with;
+        let plain = if came_further { class.remedy_after_progress() } else { class.remedy() };
+        let perhaps = perhaps.filter(|_| !came_further);
+        let wanted =
+            perhaps.and_then(|class| remedies.get(&class)).or_else(|| remedies.get(&class));
         let assessment = Assessment {
             class,
-            remedy: remedies.get(&class).copied().unwrap_or_else(|| class.remedy()),
+            remedy: wanted.copied().unwrap_or(plain),
             fingerprint,
             why,
             progress: number.max(reported),
             measures_progress: is_known,
+            ended_early,
         };
         Event::Assessed { attempt, assessment }
+    }
+
+    /// Whether the rank that failed first did so within [`EARLY`].
+    fn ended_early(&self) -> bool {
+        let attempt = self.core.attempt();
+        let suspect = attempt.suspect.and_then(|rank| attempt.ranks.get(rank as usize));
+        let times = suspect.and_then(|rank| Some((rank.started_at?, rank.ended?.1)));
+        times.is_some_and(|(started, ended)| ended.saturating_sub(started) <= EARLY)
     }
 
     /// [`crate::supervise::event::Action::Verify`]
@@ -405,9 +470,12 @@ impl Runtime<'_> {
         resume
     }
 
-    /// Nothing is reported of the attempt that is about to start.
+    /// Nothing is reported by, or said in, the attempt that is about to start, and nothing of it was
+    /// killed.
     pub(super) fn forget_reported(&mut self) {
         self.checkpoints.reports = false;
+        self.job.oom.begin_attempt();
+        self.others.clear();
         if let Some(run_dir) = &self.job.run_dir {
             let _ = std::fs::remove_file(run_dir.join(PROGRESS_NAME));
         }

@@ -222,6 +222,7 @@ impl Protocol {
             why: String::new(),
             progress: None,
             measures_progress: false,
+            ended_early: false,
         }
     }
 
@@ -375,10 +376,14 @@ fn verdict(policy: &Policy, history: &[Failure]) -> Verdict {
         Remedy::Never => false,
         Remedy::Retry => true,
         Remedy::SameAgain => !before.last().is_some_and(|last| {
-            measured
-                && now.seen.fingerprint.is_some()
+            let early = |of: &Assessment| of.ended_early && !of.measures_progress;
+            now.seen.fingerprint.is_some()
                 && last.seen.fingerprint == now.seen.fingerprint
-                && last.progress() == now.progress()
+                && if measured {
+                    last.progress() == now.progress()
+                } else {
+                    early(&last.seen) && early(&now.seen)
+                }
         }),
         Remedy::RetryElsewhere => {
             let kind = |failure: &&Failure| {
