@@ -26,7 +26,8 @@
 //!   where no restart was decided yet, as a success where only the success was looked at, and as a
 //!   stop otherwise.
 //! - C13: a preemption leaves the ranks the time to save: KILL comes before its grace is over only
-//!   where a new whole checkpoint is there, or the user asked again.
+//!   where a new whole checkpoint is there, or the user asked again. An end that the scheduler
+//!   announced shortens it, never below an ordinary request's.
 
 mod between;
 mod record;
@@ -351,15 +352,13 @@ impl Supervisor {
 
     /// The machine is taken away: the ranks get the time to save (C13).
     fn preempt(&mut self, now: Now, signal: i32, actions: &mut Vec<Action>) {
-        let Some(policy) = &self.policy.preemption else { return };
-        let plain = now + policy.grace.max(self.policy.hurried_grace);
-        let kill_at = policy.ends_at.map_or(plain, |at| plain.min(at));
+        let Some(time) = self.policy.time_to_save(now) else { return };
         if self.attempt.has_alive() {
             // Before the ranks hear of it: what they save from then on counts.
             self.watches = true;
             actions.push(Action::WatchSaves);
         }
-        self.drain_until(now, kill_at, signal, actions);
+        self.drain_until(now, now + time, signal, actions);
     }
 
     /// A new whole checkpoint appeared: what is left has nothing more to do.

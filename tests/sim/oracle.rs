@@ -161,7 +161,9 @@ impl Oracle {
         let mut end = due + self.policy.grace;
         if let Some(policy) = self.policy.preemption.as_ref().filter(|_| self.preempts) {
             end = due + policy.grace.max(self.policy.hurried_grace);
-            end = end.min(policy.ends_at.map_or(end, |at| at.max(due)));
+            // An end that has passed is none, and no preemption has less than another request.
+            let announced = policy.ends_at.filter(|at| *at > due);
+            end = end.min(announced.map_or(end, |at| at.max(due + self.policy.grace)));
             if let Some((at, _)) = &self.saved {
                 end = end.min(*at + self.policy.hurried_grace);
             }

@@ -72,13 +72,28 @@ fn other_signals_leave_the_ordinary_grace() {
 
 #[test]
 fn the_time_ends_where_the_schedulers_ends() {
-    for (ends_at, wake) in [(secs(100), secs(100)), (secs(1000), secs(310)), (secs(5), secs(10))] {
+    for (ends_at, wake) in [(secs(100), secs(100)), (secs(1000), secs(310))] {
         let mut core = running(1, &[TERM], Some(ends_at));
-        let actions = core.step(secs(10), &asked(TERM));
-        let at_once = actions.contains(&Action::Kill { rank: 0 });
-        assert_eq!(at_once, wake == secs(10), "{actions:?}");
-        assert!(at_once || core.next_wake() == Some(wake), "{:?}", core.next_wake());
+        assert_eq!(core.step(secs(10), &asked(TERM)), [Action::WatchSaves, told(0, TERM)]);
+        assert_eq!(core.next_wake(), Some(wake));
     }
+}
+
+#[test]
+fn an_end_that_is_near_or_has_passed_leaves_what_another_request_would_leave() {
+    let near = [(secs(10) + millis(1), secs(40)), (secs(39), secs(40)), (secs(41), secs(41))];
+    let passed = [(secs(10), secs(310)), (secs(5), secs(310))];
+    for (ends_at, wake) in near.into_iter().chain(passed) {
+        let mut core = running(1, &[TERM], Some(ends_at));
+        assert_eq!(core.step(secs(10), &asked(TERM)), [Action::WatchSaves, told(0, TERM)]);
+        assert_eq!(core.next_wake(), Some(wake), "announced for {ends_at:?}");
+        assert_eq!(core.step(wake, &Event::Tick), [Action::Kill { rank: 0 }]);
+    }
+    // The grace that the user named is the most where it is less.
+    let mut policy = policy(1, 0);
+    let (signals, ends_at) = (vec![TERM], Some(secs(12)));
+    policy.preemption = Some(PreemptionPolicy { signals, grace: secs(7), ends_at });
+    assert_eq!(policy.time_to_save(secs(10)), Some(secs(7)));
 }
 
 #[test]
