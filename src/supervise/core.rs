@@ -26,7 +26,8 @@
 //!   where no restart was decided yet, as a success where only the success was looked at, and as a
 //!   stop otherwise.
 //! - C13: a preemption leaves the ranks the time to save: KILL comes before its grace is over only
-//!   where a new whole checkpoint is there, or the user asked again. An end that the scheduler
+//!   where a new whole checkpoint is there, or the user asked again. What the ranks left behind has
+//!   an ordinary request's grace from the end of the last rank. An end that the scheduler
 //!   announced shortens it, never below an ordinary request's.
 
 mod between;
@@ -480,6 +481,10 @@ impl Supervisor {
 
     /// Goes on to the sweep once no rank of the attempt is left.
     fn advance(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Draining { .. }) && !self.attempt.has_alive() {
+            // Nobody is there that could save: what is left has no longer than after another end.
+            self.hurry(now + self.policy.grace); // C13
+        }
         let left = |r: &RankRecord| matches!(r.life, Life::Alive | Life::Ending { .. });
         let kill_at = match self.phase {
             Phase::Running if self.attempt.ranks.iter().all(|r| r.life == Life::Reaped) => {

@@ -46,6 +46,19 @@ fn ranks_that_do_not_end_after_the_save_are_ended() {
 }
 
 #[test]
+fn what_outlives_the_ranks_does_not_use_up_their_time_to_save() {
+    let options = saves(&["--shutdown-timeout", "1s", "--preemption-grace", "10m"]);
+    let mut job = job("helper wait", &options).env("ON", "0:40:exit").start();
+    ready(&mut job);
+    job.signal(Signal::SIGTERM);
+    let end = job.end_within(SOON * 2).expect_code(75);
+    let report = report(&end);
+    assert_eq!(report["saved"]["step"], 40, "{report:#}");
+    assert!(end.stderr.contains("sleep"), "{}", end.stderr);
+    assert_replays(&end);
+}
+
+#[test]
 fn an_interrupt_is_no_preemption_and_without_a_folder_nothing_is() {
     let mut interrupted = waiting("0::stay", &[]).start();
     ready(&mut interrupted);

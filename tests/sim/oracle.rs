@@ -51,6 +51,8 @@ pub struct Oracle {
     preempts: bool,
     watched: bool,
     saved: Option<(Duration, ResumePoint)>,
+    /// When the last rank of an attempt that ends was gone.
+    gone: Option<Duration>,
     suspect: Option<(u32, Exit)>,
     cannot_start: bool,
     leftovers: Option<u32>,
@@ -77,6 +79,7 @@ impl Oracle {
             preempts: false,
             watched: false,
             saved: None,
+            gone: None,
             suspect: None,
             cannot_start: false,
             leftovers: None,
@@ -167,6 +170,8 @@ impl Oracle {
             if let Some((at, _)) = &self.saved {
                 end = end.min(*at + self.policy.hurried_grace);
             }
+            // Nobody is there any more that could save.
+            end = self.gone.map_or(end, |gone| end.min(gone + self.policy.grace));
         }
         if let Some((second, _)) = self.asks.get(1) {
             end = end.min(*second + self.policy.hurried_grace);
@@ -316,6 +321,10 @@ impl Oracle {
     pub fn sees_rest(&mut self, now: Duration, record: &AttemptRecord) -> Result<(), String> {
         let alive = || self.ranks.iter().filter(|rank| rank.life == Life::Alive);
         if self.due.is_some() && !self.closed {
+            if alive().next().is_none() {
+                self.gone.get_or_insert(now);
+            }
+            self.check_what_is_left(now)?;
             if alive().any(|rank| rank.told.is_none()) {
                 return Err("a rank was not told that the end is due".to_owned());
             }
@@ -332,6 +341,25 @@ impl Oracle {
             }
         }
         self.protocol.sees_rest(now, record)
+    }
+
+    /// C13: what ranks left is killed soon after the grace that follows the last of them.
+    fn check_what_is_left(&self, now: Duration) -> Result<(), String> {
+        let limit = self.gone.map(|gone| gone + self.policy.grace + Duration::from_millis(40));
+        if limit.is_none_or(|limit| now <= limit) {
+            return Ok(());
+        }
+        let spared = |rank: &&Rank| {
+            let ended = matches!(rank.life, Life::Ended(exit) if exit.is_success());
+            ended && rank.group_told.is_some() && rank.group_killed.is_none()
+        };
+        if let Some(rank) = self.ranks.iter().find(spared) {
+            return Err(format!("C13: a group has longer than the grace: {rank:?}"));
+        }
+        if self.leftovers_told.is_some() && !self.leftovers_killed {
+            return Err("C13: leftovers have longer than the grace".to_owned());
+        }
+        Ok(())
     }
 
     fn sees_end_group(&mut self, now: Duration, rank: u32, signal: i32) -> Result<(), String> {

@@ -183,6 +183,40 @@ fn what_clean_ranks_leave_has_the_time_of_the_ranks() {
 }
 
 #[test]
+fn what_the_last_rank_leaves_has_the_ordinary_grace() {
+    let mut core = running(2, &[TERM], None);
+    let _ = core.step(secs(10), &asked(TERM));
+    let _ = core.step(secs(20), &well(0));
+    let left = |rank| Event::Group { rank, left: 1 };
+    let _ = core.step(secs(20), &left(0));
+    assert_eq!(core.step(secs(60), &left(0)), [], "the other rank may be saving");
+    // The last rank ends: nobody saves any more, and what is left has 30 s.
+    let _ = core.step(secs(100), &well(1));
+    assert_eq!(core.step(secs(100), &left(1)), [Action::EndGroup { rank: 1, signal: TERM }]);
+    assert_eq!(core.step(secs(129), &left(1)), []);
+    for rank in [0, 1] {
+        let kill = [Action::EndGroup { rank, signal: KILL }];
+        assert_eq!(core.step(secs(130), &left(rank)), kill);
+    }
+}
+
+#[test]
+fn what_left_the_sessions_of_the_ranks_has_the_ordinary_grace_too() {
+    let mut core = running(1, &[TERM], None);
+    let _ = core.step(secs(10), &asked(TERM));
+    let _ = core.step(secs(20), &well(0));
+    let gone = Event::Group { rank: 0, left: 0 };
+    assert_eq!(core.step(secs(25), &gone), [Action::Reap { rank: 0 }, Action::Survey]);
+    let left = Event::Leftovers { left: 1 };
+    assert_eq!(core.step(secs(25), &left), [Action::EndLeftovers { signal: TERM }]);
+    assert_eq!(core.step(secs(49), &left), []);
+    let kill = [Action::EndLeftovers { signal: KILL }, Action::Survey];
+    assert_eq!(core.step(secs(50), &left), kill);
+    let _ = core.step(secs(50), &NOTHING_LEFT);
+    assert_eq!(core.next_wake(), None, "it is over");
+}
+
+#[test]
 fn a_failure_before_the_request_stays_one() {
     let mut core = running(2, &[TERM], None);
     let _ = core.step(secs(1), &failed(0, 1));

@@ -12,12 +12,14 @@ plan is a row of words:
     import      the same with a module that is missing
     gate        every rank waits until seen/go is there
     sick        the tree `sick` takes the place of `plain`
+    helper      rank 0 starts a process that is deaf to TERM
     wait        every rank waits for a signal; ON says what happens then
 """
 
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import zipfile
@@ -75,6 +77,9 @@ def asked(number, _frame):
 see()
 plans = os.environ.get("DO", "").split(";")
 plan = plans[min(attempt, len(plans) - 1)].split()
+if "helper" in plan and rank == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    subprocess.Popen(["sleep", "600"])
 if "wait" in plan:
     for number in [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]:
         signal.signal(number, asked)
@@ -94,6 +99,8 @@ for word in plan:
         if rank == 0:
             os.rename("plain", "was")
             os.rename("sick", "plain")
+    elif what == "helper":
+        pass
     elif what == "wait":
         print(f"rank {rank} waits", flush=True)
         while True:
