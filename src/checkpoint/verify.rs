@@ -1,6 +1,7 @@
 //! Whether a job whose ranks all ended with 0 was done. Pure.
 //!
-//! A rank may end with 0 long before the end: Megatron-LM does so where its tracker file is torn.
+//! A rank may end with 0 long before the end: Megatron-LM does so where its tracker file is torn. That
+//! comes after a crash as well as at the start, so only what the last attempt did counts.
 
 use super::choose::Point;
 use super::thousands;
@@ -12,11 +13,11 @@ pub struct Seen<'a> {
     pub expected: Option<u64>,
     /// Whether there is a folder where it saves.
     pub has_folder: bool,
-    /// Its newest whole checkpoint when it began.
-    pub at_start: Option<&'a Point>,
+    /// The checkpoint that its last attempt resumed from.
+    pub resumed: Option<&'a Point>,
     /// The same now.
     pub now: Option<&'a Point>,
-    /// The highest step that the script reported.
+    /// The highest step that the script reported in that attempt.
     pub reported: Option<u64>,
 }
 
@@ -45,8 +46,8 @@ pub fn unfinished(seen: &Seen<'_>) -> Option<String> {
     if !seen.has_folder {
         return None;
     }
-    match (seen.at_start, seen.now) {
-        (_, Some(now)) if now.is_newer_than(seen.at_start) => None,
+    match (seen.resumed, seen.now) {
+        (_, Some(now)) if now.is_newer_than(seen.resumed) => None,
         (Some(before), _) => {
             Some(format!("nothing newer was saved than {}, which was there before", before.name()))
         }
@@ -82,14 +83,14 @@ mod tests {
             (Seen::default(), None),
             (folder, Some("no whole checkpoint was saved")),
             (Seen { now: Some(&new), ..folder }, None),
-            (Seen { at_start: Some(&old), now: Some(&new), ..folder }, None),
-            (Seen { at_start: Some(&old), now: Some(&same), ..folder }, None),
+            (Seen { resumed: Some(&old), now: Some(&new), ..folder }, None),
+            (Seen { resumed: Some(&old), now: Some(&same), ..folder }, None),
             (
-                Seen { at_start: Some(&old), now: Some(&old), ..folder },
+                Seen { resumed: Some(&old), now: Some(&old), ..folder },
                 Some("nothing newer was saved than step-10, which was there before"),
             ),
             (
-                Seen { at_start: Some(&new), now: Some(&old), ..folder },
+                Seen { resumed: Some(&new), now: Some(&old), ..folder },
                 Some("nothing newer was saved than step-20, which was there before"),
             ),
             (
@@ -111,7 +112,7 @@ mod tests {
                 Seen { expected: Some(30), now: Some(&new), reported: Some(29), ..folder },
                 Some("step 30 was not reached: the last one reported is 29"),
             ),
-            (Seen { expected: Some(20), at_start: Some(&new), now: Some(&new), ..folder }, None),
+            (Seen { expected: Some(20), resumed: Some(&new), now: Some(&new), ..folder }, None),
             (Seen { expected: Some(30), reported: Some(30), ..Seen::default() }, None),
         ];
         for (seen, expected) in table {

@@ -1,9 +1,10 @@
 //! From what the user wants to what the supervisor's core decides by. Pure.
 //!
 //! - Y1: without a checkpoint folder a launch is what torchrun's is, but for failures that no restart
-//!   can mend, or that come again at once: no wait, restarts counted from the start, one grace for every request to end.
-//! - Y2: an end that the scheduler announced and that has passed already is none: a time limit may
-//!   have been extended.
+//!   can mend, or that come again at once: no wait, restarts counted from the start, one grace for
+//!   every request to end.
+//! - Y2: an end that the scheduler announced and that has passed is none, at the start as later
+//!   ([`Policy::time_to_save`]): a time limit may have been extended.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! The report as a person reads it: the one cause first, then its consequences, a line each.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
-use super::{Other, Report};
+use super::{Failure, Other, Report};
 use crate::checkpoint::thousands;
 use crate::diagnose::exit::signal_name;
 use crate::diagnose::oom::Oom;
@@ -62,7 +62,11 @@ fn headline(report: &Report, text: &mut String) {
                 Some(point) => format!("{} was saved", point_words(point)),
                 None => "nothing new was saved".to_owned(),
             };
-            writeln!(text, "nvlaunch: preempted by {name}{from} after {took}: {saved}")
+            let _ = writeln!(text, "nvlaunch: preempted by {name}{from} after {took}: {saved}");
+            match &report.failure {
+                Some(failure) => failed_first(failure, text),
+                None => Ok(()),
+            }
         }
         (Outcome::Completed, _) => {
             let restarts = counted(report.past.len() as u64, "restart", "restarts");
@@ -79,20 +83,7 @@ fn headline(report: &Report, text: &mut String) {
             let took = seconds(report.seconds);
             writeln!(text, "nvlaunch: ended by {name}{from} after {took}")
         }
-        (_, Some(failure)) => {
-            let pid = failure.pid.map_or(String::new(), |pid| format!(", pid {pid}"));
-            let attempt = match failure.attempt {
-                0 => String::new(),
-                n => format!(", attempt {n}"),
-            };
-            writeln!(
-                text,
-                "nvlaunch: rank {} failed first: {} (after {}{attempt}{pid})",
-                failure.rank,
-                failure.words,
-                seconds(failure.after),
-            )
-        }
+        (_, Some(failure)) => failed_first(failure, text),
         (_, None) => writeln!(text, "nvlaunch: the job did not end"),
     };
     for stuck in &report.stuck {
@@ -109,6 +100,22 @@ fn headline(report: &Report, text: &mut String) {
         let others = counted(u64::from(leftovers), "other process", "other processes");
         let _ = writeln!(text, "nvlaunch: stuck: {others} did not end");
     }
+}
+
+/// `nvlaunch: rank 1 failed first: exit code 3 (after 2 s, pid 7)`
+fn failed_first(failure: &Failure, text: &mut String) -> fmt::Result {
+    let pid = failure.pid.map_or(String::new(), |pid| format!(", pid {pid}"));
+    let attempt = match failure.attempt {
+        0 => String::new(),
+        n => format!(", attempt {n}"),
+    };
+    writeln!(
+        text,
+        "nvlaunch: rank {} failed first: {} (after {}{attempt}{pid})",
+        failure.rank,
+        failure.words,
+        seconds(failure.after),
+    )
 }
 
 /// `/ckpt/step-40 (step 40)`

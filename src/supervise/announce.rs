@@ -19,9 +19,8 @@ const SHOWN: usize = 3;
 pub fn asked(times: usize, signal: i32, policy: &Policy, now: Now) -> Option<String> {
     let words = |duration: Duration| humantime::format_duration(duration).to_string();
     let preemption = policy.preemption.as_ref().filter(|p| p.signals.contains(&signal));
-    if let (1, Some(preemption)) = (times, preemption) {
-        let grace = preemption.grace.max(policy.hurried_grace);
-        let left = preemption.ends_at.map_or(grace, |at| grace.min(at.saturating_sub(now)));
+    let time = preemption.and_then(|_| policy.time_to_save(now));
+    if let (1, Some(left)) = (times, time) {
         // Of a time that runs only the seconds are of interest.
         let left = Duration::from_secs(left.as_secs().max(1));
         return Some(format!(
@@ -148,9 +147,8 @@ pub fn kept_back(rank: u32, signal: i32) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn each_request_to_end_says_what_is_left() {
-        let policy = |grace| Policy {
+    fn policy(grace: u64) -> Policy {
+        Policy {
             ranks: 1,
             max_restarts: 0,
             grace: Duration::from_secs(grace),
@@ -158,7 +156,31 @@ mod tests {
             reap_limit: Duration::from_secs(30),
             restart: crate::supervise::event::RestartPolicy::default(),
             preemption: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_preemption_says_the_time_that_the_ranks_really_have() {
+        for (ends_at, words) in [
+            (None, "5m"),
+            (Some(100), "1m 30s"),
+            (Some(11), "30s"),
+            (Some(10), "5m"),
+            (Some(2), "5m"),
+        ] {
+            let preemption = crate::supervise::event::PreemptionPolicy {
+                signals: vec![nix::libc::SIGTERM],
+                grace: Duration::from_secs(300),
+                ends_at: ends_at.map(Duration::from_secs),
+            };
+            let policy = Policy { preemption: Some(preemption), ..policy(30) };
+            let line = asked(1, nix::libc::SIGTERM, &policy, Duration::from_secs(10)).unwrap();
+            assert!(line.contains(&format!("they have {words} to save")), "{ends_at:?}: {line}");
+        }
+    }
+
+    #[test]
+    fn each_request_to_end_says_what_is_left() {
         let line = |times, grace| asked(times, nix::libc::SIGINT, &policy(grace), Now::ZERO);
         assert!(line(1, 30).unwrap().contains("SIGINT: passed on to the ranks; they have 30s"));
         assert!(line(1, 2).unwrap().contains("again: 2s"), "never longer than the grace");

@@ -24,9 +24,14 @@
 //! - C11: an answer that nobody waits for any more changes nothing.
 //! - C12: a request that comes while no rank is there ends the run at once: as the failure it was
 //!   where no restart was decided yet, as a success where only the success was looked at, and as a
-//!   stop otherwise.
+//!   stop otherwise. A preemption leaves a success to be looked at, until it is asked for again.
 //! - C13: a preemption leaves the ranks the time to save: KILL comes before its grace is over only
-//!   where a new whole checkpoint is there, or the user asked again.
+//!   where a new whole checkpoint is there, or the user asked again. What the ranks left behind has
+//!   an ordinary request's grace from the end of the last rank. An end that the scheduler
+//!   announced shortens it, never below an ordinary request's.
+//! - C14: a preemption is one whatever failed beside it: the failure is told, and the outcome is the
+//!   preemption's; only what could not be started or ended is worse. The same holds for a success
+//!   that is none, because the ranks may have been asked first, and have ended with 0.
 
 mod between;
 mod record;
@@ -337,7 +342,10 @@ impl Supervisor {
             Phase::Running if self.is_preemption(signal) => self.preempt(now, signal, actions),
             Phase::Idle | Phase::Running => self.drain(now, signal, actions),
             // The ranks were told to end already, because one failed; this comes as it came.
-            Phase::Draining { .. } if first => self.tell_all(None, signal, actions),
+            Phase::Draining { kill_at } if first => {
+                self.preempt_failed(now, kill_at, signal, actions);
+                self.tell_all(None, signal, actions);
+            }
             _ => self.asked_between(actions),
         }
         self.tick(now, actions);
@@ -351,15 +359,27 @@ impl Supervisor {
 
     /// The machine is taken away: the ranks get the time to save (C13).
     fn preempt(&mut self, now: Now, signal: i32, actions: &mut Vec<Action>) {
-        let Some(policy) = &self.policy.preemption else { return };
-        let plain = now + policy.grace.max(self.policy.hurried_grace);
-        let kill_at = policy.ends_at.map_or(plain, |at| plain.min(at));
+        let Some(time) = self.policy.time_to_save(now) else { return };
+        self.watch(actions);
+        self.drain_until(now, now + time, signal, actions);
+    }
+
+    /// The same while the ranks that are left end because one failed, most often of the same cause.
+    fn preempt_failed(&mut self, now: Now, kill_at: Now, signal: i32, actions: &mut Vec<Action>) {
+        let can_save = self.cannot_start.is_none() && self.attempt.has_alive();
+        let time = self.policy.time_to_save(now).filter(|_| self.is_preemption(signal) && can_save);
+        if let Some(time) = time {
+            self.watch(actions);
+            self.phase = Phase::Draining { kill_at: kill_at.max(now + time) };
+        }
+    }
+
+    /// Before the ranks hear of a preemption: what they save from then on counts.
+    fn watch(&mut self, actions: &mut Vec<Action>) {
         if self.attempt.has_alive() {
-            // Before the ranks hear of it: what they save from then on counts.
             self.watches = true;
             actions.push(Action::WatchSaves);
         }
-        self.drain_until(now, kill_at, signal, actions);
     }
 
     /// A new whole checkpoint appeared: what is left has nothing more to do.
@@ -481,6 +501,10 @@ impl Supervisor {
 
     /// Goes on to the sweep once no rank of the attempt is left.
     fn advance(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Draining { .. }) && !self.attempt.has_alive() {
+            // Nobody is there that could save: what is left has no longer than after another end.
+            self.hurry(now + self.policy.grace); // C13
+        }
         let left = |r: &RankRecord| matches!(r.life, Life::Alive | Life::Ending { .. });
         let kill_at = match self.phase {
             Phase::Running if self.attempt.ranks.iter().all(|r| r.life == Life::Reaped) => {

@@ -364,6 +364,19 @@ impl Policy {
     pub fn may_restart_after(&self, attempt: u32) -> bool {
         if self.restart.by_progress { self.max_restarts > 0 } else { attempt < self.max_restarts }
     }
+
+    /// How long the ranks have to save where the machine is taken away now.
+    ///
+    /// The end that the scheduler announced shortens it, but never below the grace of an ordinary
+    /// request; one that has passed is none. Slurm sends its SIGTERM at the time limit or after it, and
+    /// leaves `KillWait` (`slurm.conf(5)`).
+    pub fn time_to_save(&self, now: Now) -> Option<Duration> {
+        let preemption = self.preemption.as_ref()?;
+        let plain = preemption.grace.max(self.hurried_grace);
+        let left = preemption.ends_at.map(|at| at.saturating_sub(now));
+        let left = left.filter(|left| !left.is_zero()).map(|left| left.max(self.grace));
+        Some(left.map_or(plain, |left| plain.min(left)))
+    }
 }
 
 mod micros {

@@ -41,7 +41,6 @@ use super::signals::{Incoming, Signals};
 use super::warm_start::{self, WarmStart};
 use crate::checkpoint::choose::Look;
 use crate::diagnose::error_file::ScriptError;
-use crate::diagnose::exit::Exit;
 use crate::diagnose::missing::Account;
 use crate::diagnose::oom::OomWatch;
 use crate::host::process;
@@ -325,11 +324,10 @@ impl Runtime<'_> {
 
     fn look_at(&mut self, rank: u32) {
         let Some(exit) = self.ranks.exit_of(rank) else { return };
-        if matches!(exit, Exit::Signal(signal) if self.signals.is_end(signal)) {
-            // A terminal or a scheduler may have sent it to everybody: then nvlaunch was asked to
-            // end, and the rank did not fail. nvlaunch's own copy has come but may not be read yet.
-            self.take_signals();
-        }
+        // A terminal or a scheduler may have sent a signal to everybody: then nvlaunch was asked to
+        // end, and the rank, whose handler may end it with any code, did not fail. nvlaunch's own
+        // copy has come but may not be read yet.
+        self.take_signals();
         if self.outcome.is_some() {
             return;
         }

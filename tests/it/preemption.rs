@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use nix::sys::signal::Signal;
 
 use crate::doubles::report;
-use crate::harness::{Job, Running, SOON, venv};
+use crate::harness::{Job, Running, SOON, venv, wait_until};
 use crate::resume::{assert_replays, job, saves};
 
 /// A job whose ranks wait, and answer a signal as `on` says (`seconds:step:exit|stay`).
@@ -43,6 +43,69 @@ fn ranks_that_do_not_end_after_the_save_are_ended() {
     let report = report(&end);
     assert_eq!(report["outcome"]["preempted"]["saved"]["step"], 40, "{report:#}");
     assert_replays(&end);
+}
+
+#[test]
+fn what_outlives_the_ranks_does_not_use_up_their_time_to_save() {
+    let options = saves(&["--shutdown-timeout", "1s", "--preemption-grace", "10m"]);
+    let mut job = job("helper wait", &options).env("ON", "0:40:exit").start();
+    ready(&mut job);
+    job.signal(Signal::SIGTERM);
+    let end = job.end_within(SOON * 2).expect_code(75);
+    let report = report(&end);
+    assert_eq!(report["saved"]["step"], 40, "{report:#}");
+    assert!(end.stderr.contains("sleep"), "{}", end.stderr);
+    assert_replays(&end);
+}
+
+#[test]
+fn a_preemption_just_after_a_failure_is_one_and_the_report_names_both() {
+    let options = saves(&["--shutdown-timeout", "20s", "--max-restarts", "3"]);
+    let mut job = job("wait0 exit=3", &options).env("ON", "gate:40:exit").start();
+    job.stdout_line("waits");
+    let put = |job: &Running, name: &str| {
+        std::fs::write(job.dir.path().join("seen").join(name), "").expect("a file");
+    };
+    // Rank 1 fails, and rank 0 is told to end.
+    put(&job, "0-done");
+    job.stdout_line("got SIGTERM");
+    job.signal(Signal::SIGTERM);
+    job.stderr_line("they have 5m to save");
+    job.stdout_line("got SIGTERM");
+    put(&job, "go");
+    let end = job.end_within(SOON).expect_code(75);
+    let report = report(&end);
+    assert_eq!(report["saved"]["step"], 40, "{report:#}");
+    assert_eq!((&report["failure"]["rank"], report["past"][0].is_null()), (&1.into(), true));
+    assert!(end.stderr.contains("nvlaunch: preempted by SIGTERM"), "{}", end.stderr);
+    assert!(end.stderr.contains("nvlaunch: rank 1 failed first: exit code 3"), "{}", end.stderr);
+    assert_replays(&end);
+}
+
+/// A scheduler signals every process of the job, nvlaunch last: by then the ranks have ended.
+#[test]
+fn ranks_that_were_asked_before_nvlaunch_did_not_fail_and_were_not_done() {
+    use crate::doubles::{launch, marker, pids, send};
+    for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGINT, "INT")] {
+        for code in [0, 3] {
+            let options = ["--nproc", "2", "--json-report", "report.json"];
+            let script = format!("on {name} {code} 0 pid wait");
+            let mut job = launch(&marker(), &options, &script).start();
+            let ranks = pids(&mut job, 2);
+            let state = |pid: i32| nvlaunch::host::process::look(pid).map(|p| p.state);
+            job.signal(Signal::SIGSTOP);
+            wait_until("nvlaunch stops", SOON, || state(job.pid()) == Some('T'));
+            for &(_, pid) in &ranks {
+                send(pid, signal);
+            }
+            let ended = || ranks.iter().all(|&(_, pid)| state(pid) == Some('Z'));
+            wait_until("the ranks end", SOON, ended);
+            job.signal(signal);
+            job.signal(Signal::SIGCONT);
+            let end = job.end_within(SOON).expect_code(128 + signal as i32);
+            assert!(report(&end)["failure"].is_null(), "{}", end.stderr);
+        }
+    }
 }
 
 #[test]

@@ -249,6 +249,26 @@ fn a_success_without_a_new_checkpoint_is_suspicious() {
     assert_eq!(crate::doubles::report(&end)["suspicious"], Value::Null);
 }
 
+/// Only what the last attempt did says whether it went on.
+#[test]
+fn a_success_after_a_restart_is_suspicious_where_that_attempt_did_nothing() {
+    let restarts = ["--max-restarts", "1"];
+    let end = job("save=10 kill; exit=0", &saves(&restarts)).run_within(SOON * 2).expect_code(0);
+    let why = "nothing newer was saved than step_10.pt, which was there before";
+    assert!(end.stderr.contains(why), "{}", end.stderr);
+    assert!(crate::doubles::report(&end)["suspicious"].is_string());
+    // The step that an attempt lost again was not reached.
+    let expects = saves(&["--max-restarts", "1", "--expect-step", "30"]);
+    let end = job("save=10 step=30 kill; exit=0", &expects).run_within(SOON * 2).expect_code(0);
+    let why = "step 30 was not reached: the newest whole checkpoint is of step 10";
+    assert!(end.stderr.contains(why), "{}", end.stderr);
+    // One that was saved needs nothing more, and what the last attempt says counts.
+    for plan in ["save=30 kill; exit=0", "save=10 kill; step=30 exit=0"] {
+        let end = job(plan, &expects).run_within(SOON * 2).expect_code(0);
+        assert!(!end.stderr.contains("warning"), "{plan}: {}", end.stderr);
+    }
+}
+
 fn job_that_saves() -> Job {
     job("save=10 exit=0", &saves(&[]))
 }

@@ -50,6 +50,8 @@ fn every_random_run_keeps_the_invariants() {
         "refused after a failure",
         "final though restarts were left",
         "asked between attempts",
+        "preempted beside a failure",
+        "preempted before it was done",
     ] {
         let count = outcomes.get(kind).copied().unwrap_or_default();
         assert!(count >= RUNS / 200, "only {count} runs saw `{kind}`: {outcomes:?}");

@@ -49,8 +49,11 @@ pub struct Oracle {
     due: Option<Duration>,
     /// Whether a preemption is that end, and which checkpoint came after it, when.
     preempts: bool,
+    preempted_at: Duration,
     watched: bool,
     saved: Option<(Duration, ResumePoint)>,
+    /// When the last rank of an attempt that ends was gone.
+    gone: Option<Duration>,
     suspect: Option<(u32, Exit)>,
     cannot_start: bool,
     leftovers: Option<u32>,
@@ -75,8 +78,10 @@ impl Oracle {
             asks: Vec::new(),
             due: None,
             preempts: false,
+            preempted_at: Duration::ZERO,
             watched: false,
             saved: None,
+            gone: None,
             suspect: None,
             cannot_start: false,
             leftovers: None,
@@ -136,7 +141,12 @@ impl Oracle {
                 let runs = self.ranks.iter().any(|rank| rank.life != Life::None) || self.deferred;
                 let ended = |rank: &Rank| matches!(rank.life, Life::Reaped(_));
                 let sweeps = self.ranks.iter().all(ended);
-                self.preempts |= !closed && runs && !sweeps && self.due.is_none() && takes_away;
+                let plain = runs && !sweeps && self.due.is_none();
+                let begins = takes_away && !closed && self.asks.is_empty();
+                if begins && (plain || self.can_still_save(now)) {
+                    self.preempts = true;
+                    self.preempted_at = now;
+                }
                 self.asks.push((now, *signal));
                 if !closed {
                     self.due.get_or_insert(now);
@@ -160,11 +170,18 @@ impl Oracle {
         let due = self.due?;
         let mut end = due + self.policy.grace;
         if let Some(policy) = self.policy.preemption.as_ref().filter(|_| self.preempts) {
-            end = due + policy.grace.max(self.policy.hurried_grace);
-            end = end.min(policy.ends_at.map_or(end, |at| at.max(due)));
+            // What a failure before it left of its own grace is never taken away.
+            let (at, least) = (self.preempted_at, if self.preempted_at > due { end } else { due });
+            end = at + policy.grace.max(self.policy.hurried_grace);
+            // An end that has passed is none, and no preemption has less than another request.
+            let announced = policy.ends_at.filter(|ends_at| *ends_at > at);
+            end = end.min(announced.map_or(end, |ends_at| ends_at.max(at + self.policy.grace)));
+            end = end.max(least);
             if let Some((at, _)) = &self.saved {
                 end = end.min(*at + self.policy.hurried_grace);
             }
+            // Nobody is there any more that could save.
+            end = self.gone.map_or(end, |gone| end.min(gone + self.policy.grace));
         }
         if let Some((second, _)) = self.asks.get(1) {
             end = end.min(*second + self.policy.hurried_grace);
@@ -172,11 +189,23 @@ impl Oracle {
         Some(self.asks.get(2).map_or(end, |(third, _)| end.min(*third)))
     }
 
-    /// Whether KILL may be sent to leftovers that were told at `told`.
+    /// Whether ranks that end because another one failed can save where the machine is taken away.
+    fn can_still_save(&self, now: Duration) -> bool {
+        let killed = self.ranks.iter().any(|rank| rank.killed);
+        let alive = self.ranks.iter().any(|rank| rank.life == Life::Alive);
+        let failed = self.suspect.is_some() && !self.cannot_start;
+        failed && alive && !killed && self.end_of_grace().is_some_and(|end| now <= end)
+    }
+
+    /// Whether KILL may be sent to groups and leftovers that were told at `told`.
     fn may_kill(&self, told: Option<Duration>, now: Duration) -> bool {
         let hurried = self.asks.get(1).map(|&(second, _)| second + self.policy.hurried_grace);
         let before = |told: &Duration| self.due.is_none_or(|due| *told <= due);
+        // What was told before a preemption keeps the failure's end: it saves nothing.
+        let of_failure =
+            self.preempts && self.due.is_some_and(|due| now >= due + self.policy.grace);
         self.asks.len() >= 3
+            || of_failure
             || hurried.is_some_and(|at| now >= at)
             || told.filter(before).is_some_and(|told| now >= told + self.policy.grace)
             || self.end_of_grace().is_some_and(|end| now >= end)
@@ -212,7 +241,9 @@ impl Oracle {
             Action::WatchSaves => {
                 let first = self.asks.len() == 1 && !self.watched;
                 check(self.preempts && first, "C13: watched without a preemption")?;
-                let untold = self.ranks.iter().all(|rank| rank.told.is_none());
+                let told = |rank: &Rank| rank.told.is_some_and(|at| at >= self.preempted_at);
+                let failed_before = self.due < Some(now);
+                let untold = failed_before || !self.ranks.iter().any(told);
                 check(untold, "C13: watched after the ranks were told")?;
                 self.watched = true;
             }
@@ -262,7 +293,7 @@ impl Oracle {
                 check(!self.closed, "an attempt closed twice")?;
                 self.closed = true;
                 let ended = self.ended()?;
-                self.protocol.closed(ended);
+                self.protocol.closed(ended, self.saved.as_ref().map(|(_, point)| point.clone()));
             }
             Action::Finish { outcome } => {
                 check(self.closed, "an attempt was not closed")?;
@@ -314,6 +345,10 @@ impl Oracle {
     pub fn sees_rest(&mut self, now: Duration, record: &AttemptRecord) -> Result<(), String> {
         let alive = || self.ranks.iter().filter(|rank| rank.life == Life::Alive);
         if self.due.is_some() && !self.closed {
+            if alive().next().is_none() {
+                self.gone.get_or_insert(now);
+            }
+            self.check_what_is_left(now)?;
             if alive().any(|rank| rank.told.is_none()) {
                 return Err("a rank was not told that the end is due".to_owned());
             }
@@ -330,6 +365,25 @@ impl Oracle {
             }
         }
         self.protocol.sees_rest(now, record)
+    }
+
+    /// C13: what ranks left is killed soon after the grace that follows the last of them.
+    fn check_what_is_left(&self, now: Duration) -> Result<(), String> {
+        let limit = self.gone.map(|gone| gone + self.policy.grace + Duration::from_millis(40));
+        if limit.is_none_or(|limit| now <= limit) {
+            return Ok(());
+        }
+        let spared = |rank: &&Rank| {
+            let ended = matches!(rank.life, Life::Ended(exit) if exit.is_success());
+            ended && rank.group_told.is_some() && rank.group_killed.is_none()
+        };
+        if let Some(rank) = self.ranks.iter().find(spared) {
+            return Err(format!("C13: a group has longer than the grace: {rank:?}"));
+        }
+        if self.leftovers_told.is_some() && !self.leftovers_killed {
+            return Err("C13: leftovers have longer than the grace".to_owned());
+        }
+        Ok(())
     }
 
     fn sees_end_group(&mut self, now: Duration, rank: u32, signal: i32) -> Result<(), String> {
@@ -401,6 +455,6 @@ impl Oracle {
         if self.ranks.iter().all(well) {
             return Ok(Ended::Well);
         }
-        Ok(Ended::Asked { saved: self.saved.as_ref().map(|(_, point)| point.clone()) })
+        Ok(Ended::Asked)
     }
 }

@@ -8,7 +8,7 @@ use nvlaunch::supervise::event::{Action, Event, Outcome, PreemptionPolicy, Resum
 
 use crate::scenario::{INT, KILL, TERM, USR2};
 use crate::steps::{
-    NOTHING_LEFT, asked, failed, killed_group, millis, point, policy, secs, spawned, well,
+    NOTHING_LEFT, asked, failed, finish, killed_group, millis, point, policy, secs, spawned, well,
 };
 
 /// Ranks run that have 300 s to save, or until then.
@@ -72,13 +72,28 @@ fn other_signals_leave_the_ordinary_grace() {
 
 #[test]
 fn the_time_ends_where_the_schedulers_ends() {
-    for (ends_at, wake) in [(secs(100), secs(100)), (secs(1000), secs(310)), (secs(5), secs(10))] {
+    for (ends_at, wake) in [(secs(100), secs(100)), (secs(1000), secs(310))] {
         let mut core = running(1, &[TERM], Some(ends_at));
-        let actions = core.step(secs(10), &asked(TERM));
-        let at_once = actions.contains(&Action::Kill { rank: 0 });
-        assert_eq!(at_once, wake == secs(10), "{actions:?}");
-        assert!(at_once || core.next_wake() == Some(wake), "{:?}", core.next_wake());
+        assert_eq!(core.step(secs(10), &asked(TERM)), [Action::WatchSaves, told(0, TERM)]);
+        assert_eq!(core.next_wake(), Some(wake));
     }
+}
+
+#[test]
+fn an_end_that_is_near_or_has_passed_leaves_what_another_request_would_leave() {
+    let near = [(secs(10) + millis(1), secs(40)), (secs(39), secs(40)), (secs(41), secs(41))];
+    let passed = [(secs(10), secs(310)), (secs(5), secs(310))];
+    for (ends_at, wake) in near.into_iter().chain(passed) {
+        let mut core = running(1, &[TERM], Some(ends_at));
+        assert_eq!(core.step(secs(10), &asked(TERM)), [Action::WatchSaves, told(0, TERM)]);
+        assert_eq!(core.next_wake(), Some(wake), "announced for {ends_at:?}");
+        assert_eq!(core.step(wake, &Event::Tick), [Action::Kill { rank: 0 }]);
+    }
+    // The grace that the user named is the most where it is less.
+    let mut policy = policy(1, 0);
+    let (signals, ends_at) = (vec![TERM], Some(secs(12)));
+    policy.preemption = Some(PreemptionPolicy { signals, grace: secs(7), ends_at });
+    assert_eq!(policy.time_to_save(secs(10)), Some(secs(7)));
 }
 
 #[test]
@@ -168,13 +183,103 @@ fn what_clean_ranks_leave_has_the_time_of_the_ranks() {
 }
 
 #[test]
-fn a_failure_before_the_request_stays_one() {
+fn what_the_last_rank_leaves_has_the_ordinary_grace() {
+    let mut core = running(2, &[TERM], None);
+    let _ = core.step(secs(10), &asked(TERM));
+    let _ = core.step(secs(20), &well(0));
+    let left = |rank| Event::Group { rank, left: 1 };
+    let _ = core.step(secs(20), &left(0));
+    assert_eq!(core.step(secs(60), &left(0)), [], "the other rank may be saving");
+    // The last rank ends: nobody saves any more, and what is left has 30 s.
+    let _ = core.step(secs(100), &well(1));
+    assert_eq!(core.step(secs(100), &left(1)), [Action::EndGroup { rank: 1, signal: TERM }]);
+    assert_eq!(core.step(secs(129), &left(1)), []);
+    for rank in [0, 1] {
+        let kill = [Action::EndGroup { rank, signal: KILL }];
+        assert_eq!(core.step(secs(130), &left(rank)), kill);
+    }
+}
+
+#[test]
+fn what_left_the_sessions_of_the_ranks_has_the_ordinary_grace_too() {
+    let mut core = running(1, &[TERM], None);
+    let _ = core.step(secs(10), &asked(TERM));
+    let _ = core.step(secs(20), &well(0));
+    let gone = Event::Group { rank: 0, left: 0 };
+    assert_eq!(core.step(secs(25), &gone), [Action::Reap { rank: 0 }, Action::Survey]);
+    let left = Event::Leftovers { left: 1 };
+    assert_eq!(core.step(secs(25), &left), [Action::EndLeftovers { signal: TERM }]);
+    assert_eq!(core.step(secs(49), &left), []);
+    let kill = [Action::EndLeftovers { signal: KILL }, Action::Survey];
+    assert_eq!(core.step(secs(50), &left), kill);
+    let _ = core.step(secs(50), &NOTHING_LEFT);
+    assert_eq!(core.next_wake(), None, "it is over");
+}
+
+#[test]
+fn a_failure_before_any_other_request_stays_one() {
     let mut core = running(2, &[TERM], None);
     let _ = core.step(secs(1), &failed(0, 1));
-    assert_eq!(core.step(secs(2), &asked(TERM)), [told(1, TERM)]);
+    assert_eq!(core.step(secs(2), &asked(INT)), [told(1, INT)]);
     assert_eq!(core.next_wake(), Some(secs(31)), "the grace is the failure's");
     let _ = core.step(secs(3), &failed(1, 143));
     let outcome = Outcome::Failed { rank: 0, exit: Exit::Code(1) };
+    let end = [Action::CloseAttempt, Action::Finish { outcome }];
+    assert_eq!(core.step(secs(3), &NOTHING_LEFT), end);
+}
+
+#[test]
+fn a_preemption_just_after_a_failure_is_one_and_the_others_have_the_time_to_save() {
+    let mut core = running(3, &[TERM], None);
+    let _ = core.step(secs(1), &failed(0, 3));
+    let watch = [Action::WatchSaves, told(1, TERM), told(2, TERM)];
+    assert_eq!(core.step(secs(2), &asked(TERM)), watch);
+    assert_eq!(core.next_wake(), Some(secs(302)));
+    let _ = core.step(secs(100), &well(1));
+    let _ = core.step(secs(100), &Event::Group { rank: 1, left: 0 });
+    assert_eq!(core.step(secs(200), &saved(40)), []);
+    assert_eq!(core.step(secs(205), &Event::Tick), [Action::Kill { rank: 2 }]);
+    let _ = core.step(secs(205), &killed(2));
+    assert_eq!(core.step(secs(205), &NOTHING_LEFT), preempted(TERM, Some(point(40))));
+    assert_eq!(core.attempt().suspect, Some(0), "the report names it");
+}
+
+#[test]
+fn a_preemption_takes_nothing_of_the_time_that_a_failure_left() {
+    // 30 s after the failure, and 10 s after the preemption.
+    let mut policy = policy(2, 3);
+    let signals = vec![TERM];
+    policy.preemption = Some(PreemptionPolicy { signals, grace: secs(10), ends_at: None });
+    let mut core = Supervisor::new(policy);
+    let _ = core.step(secs(0), &Event::Start);
+    spawned(&mut core, secs(0), 2);
+    let _ = core.step(secs(1), &failed(0, 3));
+    let _ = core.step(secs(2), &asked(TERM));
+    assert_eq!(core.next_wake(), Some(secs(31)));
+    assert_eq!(core.step(secs(3), &asked(TERM)), []);
+    assert_eq!(core.next_wake(), Some(secs(8)), "a second request is one");
+}
+
+#[test]
+fn a_preemption_while_ranks_that_failed_are_killed_comes_too_late_to_save_and_is_one() {
+    let mut core = running(2, &[TERM], None);
+    let _ = core.step(secs(1), &failed(0, 3));
+    assert_eq!(core.step(secs(31), &Event::Tick), [Action::Kill { rank: 1 }]);
+    assert_eq!(core.step(secs(31), &asked(TERM)), []);
+    let _ = core.step(secs(31), &killed(1));
+    assert_eq!(core.step(secs(31), &NOTHING_LEFT), preempted(TERM, None));
+}
+
+#[test]
+fn ranks_of_a_job_that_cannot_start_have_nothing_to_save() {
+    let mut core = running(2, &[TERM], None);
+    let reason = "no such file".to_owned();
+    let _ = core.step(secs(1), &Event::ExecFailed { rank: 0, reason: reason.clone() });
+    let _ = core.step(secs(1), &failed(0, 126));
+    assert_eq!(core.step(secs(2), &asked(TERM)), [told(1, TERM)]);
+    assert_eq!(core.next_wake(), Some(secs(31)));
+    let _ = core.step(secs(3), &failed(1, 143));
+    let outcome = Outcome::CannotStart { rank: 0, reason, exec: true };
     let end = [Action::CloseAttempt, Action::Finish { outcome }];
     assert_eq!(core.step(secs(3), &NOTHING_LEFT), end);
 }
@@ -186,9 +291,45 @@ fn a_job_that_was_done_before_is_done() {
     // Its group is still being counted: no rank is there that could save.
     assert_eq!(core.step(secs(1), &asked(TERM)), [Action::SurveyGroup { rank: 0 }]);
     let _ = core.step(secs(2), &Event::Group { rank: 0, left: 0 });
-    let outcome = Outcome::Completed;
-    let end = [Action::CloseAttempt, Action::Finish { outcome }];
-    assert_eq!(core.step(secs(2), &NOTHING_LEFT), end);
+    let verify = [Action::CloseAttempt, Action::Verify];
+    assert_eq!(core.step(secs(2), &NOTHING_LEFT), verify);
+    let done = Event::Verified { unfinished: None };
+    assert_eq!(core.step(secs(3), &done), finish(Outcome::Completed));
+}
+
+/// The scheduler may ask the ranks first, and they may end with 0 because of that.
+#[test]
+fn a_job_that_was_not_done_before_is_preempted() {
+    for fails in [false, true] {
+        for sweeps in [false, true] {
+            let mut policy = policy(1, 3);
+            (policy.restart.verifies, policy.restart.unfinished_fails) = (true, fails);
+            policy.restart.answer_limit = secs(60);
+            let signals = vec![TERM];
+            policy.preemption = Some(PreemptionPolicy { signals, grace: secs(300), ends_at: None });
+            let mut core = Supervisor::new(policy);
+            let _ = core.step(secs(0), &Event::Start);
+            spawned(&mut core, secs(0), 1);
+            let _ = core.step(secs(1), &well(0));
+            let _ = core.step(secs(1), &Event::Group { rank: 0, left: 0 });
+            if sweeps {
+                assert_eq!(core.step(secs(1), &asked(TERM)), []);
+            }
+            let verify = [Action::CloseAttempt, Action::Verify];
+            assert_eq!(core.step(secs(1), &NOTHING_LEFT), verify);
+            if !sweeps {
+                assert_eq!(core.step(secs(1), &asked(TERM)), [], "the look goes on");
+            }
+            let again = core.clone().step(secs(2), &asked(TERM));
+            assert_eq!(again, finish(Outcome::Completed), "asked again");
+            let late = core.clone().step(secs(61), &Event::Tick);
+            assert_eq!(late, finish(Outcome::Completed), "no answer");
+            let none = Event::Verified { unfinished: Some("nothing was saved".to_owned()) };
+            let preempted = Outcome::Preempted { signal: TERM, saved: None };
+            assert_eq!(core.step(secs(2), &none), finish(preempted), "{fails} {sweeps}");
+            assert!(core.attempt().unfinished.is_some());
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use nvlaunch::supervise::event::{
 use crate::scenario::{INT, TERM};
 use crate::steps::{
     FAILED, NOTHING_LEFT, asked, assessed, careful, ends_well, failed, fails, finish, millis,
-    point, policy, retry, running_from, secs, seen, spawned, starts,
+    point, policy, retry, running_from, secs, seen, spawned, starts, well,
 };
 
 fn refused() -> Event {
@@ -220,10 +220,28 @@ fn a_request_after_a_restart_was_decided_is_a_stop() {
 }
 
 #[test]
-fn a_request_before_a_restart_was_decided_leaves_the_failure() {
-    let mut core = running_from(&careful(1, 3), None);
+fn a_request_before_a_restart_was_decided_leaves_the_failure_and_a_preemption_is_one() {
+    let mut policy = careful(1, 3);
+    takes_away(&mut policy);
+    let mut core = running_from(&policy, None);
     fails(&mut core, secs(1));
-    assert_eq!(core.step(secs(2), &asked(INT)), finish(FAILED));
+    assert_eq!(core.clone().step(secs(2), &asked(INT)), finish(FAILED));
+    let preempted = Outcome::Preempted { signal: TERM, saved: None };
+    assert_eq!(core.step(secs(2), &asked(TERM)), finish(preempted));
+    assert_eq!(core.attempt().suspect, Some(0), "the report names it");
+}
+
+#[test]
+fn a_success_that_is_none_is_a_failure_also_where_somebody_asked_for_an_end_after_it() {
+    let mut policy = careful(1, 3);
+    policy.restart.unfinished_fails = true;
+    let mut core = running_from(&policy, None);
+    let _ = core.step(secs(1), &well(0));
+    let _ = core.step(secs(1), &Event::Group { rank: 0, left: 0 });
+    let _ = core.step(secs(1), &asked(INT));
+    assert_eq!(core.step(secs(1), &NOTHING_LEFT), [Action::CloseAttempt, Action::Verify]);
+    let outcome = Outcome::Unfinished { why: "step 3 of 10".to_owned() };
+    assert_eq!(core.step(secs(2), &verified(Some("step 3 of 10"))), finish(outcome));
 }
 
 #[test]

@@ -137,8 +137,8 @@ impl Answers {
     fn random(rng: &mut Rng, limit: u64, kinds: &[(Class, Remedy)]) -> Self {
         let after = |rng: &mut Rng| match rng.below(24) {
             0 => None,
-            1 => Some(Duration::from_millis(limit + 1 + rng.below(1500))),
-            2..=9 => Some(Duration::ZERO),
+            1 | 2 => Some(Duration::from_millis(limit + 1 + rng.below(1500))),
+            3..=9 => Some(Duration::ZERO),
             _ => Some(rng.millis(limit)),
         };
         let (class, remedy) = rng.of(kinds);
@@ -231,7 +231,7 @@ impl Scenario {
             };
             (0..count).map(|_| save(rng)).collect()
         };
-        Self {
+        let mut scenario = Self {
             lives: (0..attempts).map(|_| life(rng)).collect(),
             asks: asks.into_iter().map(|at| (at, rng.of(&[INT, TERM, USR2]))).collect(),
             spurious: rng.times(5),
@@ -249,7 +249,22 @@ impl Scenario {
             measures: !rng.one_in(4),
             at_first: rng.one_in(3).then(|| rng.below(500)),
             policy,
+        };
+        if rng.one_in(4) {
+            scenario.is_asked_together(rng, limit);
         }
+        scenario
+    }
+
+    /// A scheduler asks nvlaunch and the ranks, and nvlaunch hears of it last.
+    fn is_asked_together(&mut self, rng: &mut Rng, limit: u64) {
+        let Some(policy) = &self.policy.preemption else { return };
+        let ends: Vec<_> = self.lives[0].iter().filter_map(|life| life.ends).collect();
+        let last = ends.iter().map(|(after, _)| *after).max();
+        let first = ends.iter().filter(|(_, exit)| !exit.is_success()).map(|(after, _)| *after);
+        let Some(after) = first.min().or(last) else { return };
+        let at = after + self.deferred[0].unwrap_or_default() + rng.millis(limit);
+        self.asks = vec![(at, rng.of(&policy.signals))];
     }
 }
 

@@ -53,7 +53,9 @@ impl Supervisor {
     pub(super) fn asked_between(&mut self, actions: &mut Vec<Action>) {
         let outcome = match self.phase {
             Phase::Preparing { .. } | Phase::Waiting { .. } => self.stopped(),
-            Phase::Assessing { .. } => self.failure(),
+            Phase::Assessing { .. } => self.preempted().or_else(|| self.failure()),
+            // The scheduler may have ended the ranks, and they with 0.
+            Phase::Verifying { .. } if self.is_first() && self.preempted().is_some() => None,
             Phase::Verifying { .. } => Some(Outcome::Completed),
             _ => None,
         };
@@ -112,10 +114,10 @@ impl Supervisor {
             if asked.is_none() {
                 return self.assess(now, actions);
             }
-            failure
+            self.preempted().unwrap_or(failure) // C14
         } else if self.attempt.is_complete() {
-            // Where somebody asked, the job was done before: only leftovers were waited for.
-            if asked.is_none() && self.policy.restart.verifies {
+            // Where somebody asked, the job was done before, or the ranks were asked first.
+            if self.policy.restart.verifies {
                 let give_up_at = now + self.policy.restart.answer_limit;
                 self.phase = Phase::Verifying { give_up_at };
                 actions.push(Action::Verify);
@@ -129,13 +131,19 @@ impl Supervisor {
     }
 
     fn verified(&mut self, now: Now, unfinished: Option<String>, actions: &mut Vec<Action>) {
-        let fails = unfinished.is_some() && self.policy.restart.unfinished_fails;
+        let fails = self.policy.restart.unfinished_fails;
         self.attempt.unfinished = unfinished;
-        if fails {
-            self.assess(now, actions);
-        } else {
-            self.finish(Outcome::Completed, actions);
-        }
+        let failure = self.failure();
+        let outcome = match failure {
+            None => Outcome::Completed,
+            Some(failure) => match self.preempted() {
+                Some(preempted) => preempted, // C14
+                None if !fails => Outcome::Completed,
+                None if self.request.is_none() => return self.assess(now, actions),
+                None => failure,
+            },
+        };
+        self.finish(outcome, actions);
     }
 
     /// The attempt failed, and nobody asked for an end.
@@ -197,6 +205,16 @@ impl Supervisor {
         } else {
             Outcome::Stopped { signal }
         })
+    }
+
+    /// The same, where the machine is taken away.
+    fn preempted(&self) -> Option<Outcome> {
+        self.stopped().filter(|outcome| matches!(outcome, Outcome::Preempted { .. }))
+    }
+
+    /// Whether nobody asked again.
+    fn is_first(&self) -> bool {
+        self.request.is_some_and(|request| request.times == 1)
     }
 
     fn finish(&mut self, outcome: Outcome, actions: &mut Vec<Action>) {

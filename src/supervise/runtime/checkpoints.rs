@@ -59,11 +59,10 @@ pub(super) struct Checkpoints {
     asked: Option<(Asked, Option<Now>)>,
     /// What the attempt resumes from.
     chosen: Chosen,
-    /// The newest when the job began.
-    at_start: Option<Point>,
-    has_begun: bool,
     /// The highest step that the script ever reported.
     reported: Option<u64>,
+    /// The same of this attempt.
+    reported_now: Option<u64>,
     /// Whether this attempt reported one.
     reports: bool,
     /// What appeared after ranks were asked to save.
@@ -80,9 +79,8 @@ impl Checkpoints {
             worker: None,
             asked: None,
             chosen: Chosen::default(),
-            at_start: None,
-            has_begun: false,
             reported: None,
+            reported_now: None,
             reports: false,
             saved: None,
             last_look: false,
@@ -292,9 +290,9 @@ impl Runtime<'_> {
         let seen = Seen {
             expected: self.job.spec.expect_step,
             has_folder,
-            at_start: self.checkpoints.at_start.as_ref(),
+            resumed: self.checkpoints.chosen.point.as_ref(),
             now: now.as_ref(),
-            reported: self.checkpoints.reported,
+            reported: self.checkpoints.reported_now,
         };
         Event::Verified { unfinished: verify::unfinished(&seen) }
     }
@@ -418,9 +416,6 @@ impl Runtime<'_> {
                 for line in announce::chosen(&chosen, folder.unwrap_or(Path::new(""))) {
                     self.say(Some(line));
                 }
-                if !std::mem::replace(&mut self.checkpoints.has_begun, true) {
-                    self.checkpoints.at_start.clone_from(&chosen.point);
-                }
                 let resume = chosen.point.as_ref().map(Point::to_resume);
                 self.checkpoints.chosen = chosen;
                 events.push_back(Event::Prepared { resume });
@@ -476,6 +471,7 @@ impl Runtime<'_> {
         self.checkpoints.reports = false;
         self.job.oom.begin_attempt();
         self.others.clear();
+        self.checkpoints.reported_now = None;
         if let Some(run_dir) = &self.job.run_dir {
             let _ = std::fs::remove_file(run_dir.join(PROGRESS_NAME));
         }
@@ -489,6 +485,7 @@ impl Runtime<'_> {
         if let Some(step) = text.and_then(|text| text.trim().parse().ok()) {
             self.checkpoints.reports = true;
             self.checkpoints.reported = self.checkpoints.reported.max(Some(step));
+            self.checkpoints.reported_now = self.checkpoints.reported_now.max(Some(step));
         }
     }
 }

@@ -12,12 +12,15 @@ plan is a row of words:
     import      the same with a module that is missing
     gate        every rank waits until seen/go is there
     sick        the tree `sick` takes the place of `plain`
+    helper      rank 0 starts a process that is deaf to TERM
     wait        every rank waits for a signal; ON says what happens then
+    wait0       the same for rank 0 alone
 """
 
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import zipfile
@@ -59,13 +62,19 @@ def await_file(name):
 
 
 def asked(number, _frame):
-    """ON: how long a save takes, its step, and what follows: `3:40:exit` or `0:40:stay`."""
+    """ON: how long a save takes, its step, and what follows: `3:40:exit` or `0:40:stay`.
+
+    `gate` for a time is until seen/go is there.
+    """
     print(f"got {signal.Signals(number).name}", flush=True)
     takes, step, then = os.environ["ON"].split(":")
-    if rank == 0 and step:
+    if rank == 0 and step and takes == "gate":
+        await_file("seen/go")
+    elif rank == 0 and step:
         end = time.monotonic() + float(takes)
         while time.monotonic() < end:
             time.sleep(0.01)
+    if rank == 0 and step:
         save(int(step))
         print(f"saved {step}", flush=True)
     if then == "exit":
@@ -75,7 +84,10 @@ def asked(number, _frame):
 see()
 plans = os.environ.get("DO", "").split(";")
 plan = plans[min(attempt, len(plans) - 1)].split()
-if "wait" in plan:
+if "helper" in plan and rank == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    subprocess.Popen(["sleep", "600"])
+if "wait" in plan or "wait0" in plan and rank == 0:
     for number in [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]:
         signal.signal(number, asked)
 done = f"seen/{attempt}-done"
@@ -94,9 +106,11 @@ for word in plan:
         if rank == 0:
             os.rename("plain", "was")
             os.rename("sick", "plain")
-    elif what == "wait":
+    elif what == "helper":
+        pass
+    elif what in ("wait", "wait0"):
         print(f"rank {rank} waits", flush=True)
-        while True:
+        while what == "wait" or rank == 0:
             time.sleep(0.05)
     else:
         if rank == 0:

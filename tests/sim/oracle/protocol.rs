@@ -16,7 +16,7 @@ pub enum Ended {
     CannotStart,
     Failed { rank: u32, exit: Exit },
     Well,
-    Asked { saved: Option<ResumePoint> },
+    Asked,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,7 @@ pub struct Protocol {
     verdict: Option<Verdict>,
     decided_at: Duration,
     first_ask: Option<i32>,
+    asks: u32,
     marks: Vec<&'static str>,
 }
 
@@ -99,6 +100,7 @@ impl Protocol {
             verdict: None,
             decided_at: Duration::ZERO,
             first_ask: None,
+            asks: 0,
             marks: Vec::new(),
         }
     }
@@ -115,6 +117,7 @@ impl Protocol {
             (Stage::Idle, Event::Start) => self.stage = Stage::OwesStart,
             (_, Event::Asked { signal, .. }) => {
                 self.first_ask.get_or_insert(*signal);
+                self.asks += 1;
                 self.asked();
             }
             (Stage::Awaits(Question::Prepare, _), Event::Prepared { resume }) => {
@@ -153,7 +156,14 @@ impl Protocol {
     fn asked(&mut self) {
         let outcome = match &self.stage {
             Stage::Awaits(Question::Prepare, _) | Stage::Waits(..) => self.stopped(None),
-            Stage::Awaits(Question::Assess, _) => self.failure.clone().expect("it failed"),
+            Stage::Awaits(Question::Assess, _) => {
+                self.preempted(None).or(self.failure.clone()).expect("it failed")
+            }
+            // The look goes on: the ranks may have been asked before nvlaunch was.
+            Stage::Awaits(Question::Verify, _) if self.asks == 1 && self.is_preempted() => {
+                self.marks.push("preempted while a success was looked at");
+                return;
+            }
             Stage::Awaits(Question::Verify, _) => Outcome::Completed,
             _ => return,
         };
@@ -161,14 +171,21 @@ impl Protocol {
         self.stage = Stage::OwesEnd(outcome);
     }
 
+    fn is_preempted(&self) -> bool {
+        let policy = self.policy.preemption.as_ref();
+        let takes_away = |policy: &PreemptionPolicy, signal| policy.signals.contains(&signal);
+        policy.zip(self.first_ask).is_some_and(|(policy, signal)| takes_away(policy, signal))
+    }
+
+    /// C14
+    fn preempted(&self, saved: Option<ResumePoint>) -> Option<Outcome> {
+        let signal = self.first_ask.filter(|_| self.is_preempted())?;
+        Some(Outcome::Preempted { signal, saved })
+    }
+
     fn stopped(&self, saved: Option<ResumePoint>) -> Outcome {
         let signal = self.first_ask.expect("somebody asked");
-        let takes_away = |policy: &PreemptionPolicy| policy.signals.contains(&signal);
-        if self.policy.preemption.as_ref().is_some_and(takes_away) {
-            Outcome::Preempted { signal, saved }
-        } else {
-            Outcome::Stopped { signal }
-        }
+        self.preempted(saved).unwrap_or(Outcome::Stopped { signal })
     }
 
     fn refused(&mut self, why: String) {
@@ -180,7 +197,7 @@ impl Protocol {
         self.stage = Stage::OwesEnd(outcome);
     }
 
-    pub fn closed(&mut self, ended: Ended) {
+    pub fn closed(&mut self, ended: Ended, saved: Option<ResumePoint>) {
         let asked = self.first_ask.is_some();
         self.stage = match ended {
             Ended::Stuck { ranks, leftovers } => {
@@ -189,22 +206,30 @@ impl Protocol {
             Ended::CannotStart => Stage::OwesCannotStart,
             Ended::Failed { rank, exit } => {
                 self.failure = Some(Outcome::Failed { rank, exit });
-                if asked {
+                if let Some(preempted) = self.preempted(saved) {
+                    self.marks.push("preempted beside a failure");
+                    Stage::OwesEnd(preempted)
+                } else if asked {
                     Stage::OwesEnd(Outcome::Failed { rank, exit })
                 } else {
                     Stage::OwesAssess
                 }
             }
-            Ended::Well if asked || !self.policy.restart.verifies => {
-                Stage::OwesEnd(Outcome::Completed)
-            }
-            Ended::Well => Stage::OwesVerify,
-            Ended::Asked { saved } => Stage::OwesEnd(self.stopped(saved)),
+            Ended::Well if self.policy.restart.verifies => Stage::OwesVerify,
+            Ended::Well => Stage::OwesEnd(Outcome::Completed),
+            Ended::Asked => Stage::OwesEnd(self.stopped(saved)),
         };
     }
 
     fn verified(&mut self, _now: Duration, unfinished: Option<String>) {
         self.stage = match unfinished {
+            Some(_) if self.is_preempted() => {
+                self.marks.push("preempted before it was done");
+                Stage::OwesEnd(self.stopped(None))
+            }
+            Some(why) if self.policy.restart.unfinished_fails && self.first_ask.is_some() => {
+                Stage::OwesEnd(Outcome::Unfinished { why })
+            }
             Some(why) if self.policy.restart.unfinished_fails => {
                 self.failure = Some(Outcome::Unfinished { why });
                 Stage::OwesAssess
