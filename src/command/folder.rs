@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use crate::diagnose::secrets::scrub;
 use crate::error::Explain;
 use crate::exit_code;
 use crate::settings::spec::{LogDir, LogSpec, StreamMap, Streams};
@@ -137,10 +138,11 @@ pub(super) fn system_error(error: std::io::Error) -> std::io::Error {
     }
 }
 
-/// The run id as part of a file name: it comes from the user and may contain anything.
+/// The run id as part of a file name: it comes from the user and may contain anything, a token that
+/// nobody should see included.
 fn file_name(run_id: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '_' };
-    run_id.chars().take(64).map(safe).collect()
+    scrub(run_id).chars().take(64).map(safe).collect()
 }
 
 fn sends_to_files(spec: &LogSpec) -> bool {
@@ -160,7 +162,12 @@ mod tests {
 
     #[test]
     fn a_run_id_never_leaves_its_folder() {
-        for (id, name) in [("job-1.a", "job-1.a"), ("../../etc", ".._.._etc"), ("a b\n", "a_b_")] {
+        for (id, name) in [
+            ("job-1.a", "job-1.a"),
+            ("../../etc", ".._.._etc"),
+            ("a b\n", "a_b_"),
+            ("hf_abcdefghijklmno1p2", "___"),
+        ] {
             assert_eq!(file_name(id), name);
         }
         assert_eq!(file_name(&"x".repeat(500)).len(), 64);

@@ -42,7 +42,9 @@ pub(super) fn profile(command: &ProfileCommand, env: &Env) -> Result<u8, BoxErro
 fn list(args: &ListArgs, env: &Env) -> u8 {
     let root = settings::sysroot(args.sysroot.as_ref(), env);
     let around = Around { root: &root, cwd: Path::new(""), env, is_matched: true };
-    let (found, notes) = Places::new(&root, around.cwd, env).all();
+    let places = Places::new(&root, around.cwd, env);
+    let (found, mut notes) = places.all();
+    notes.extend(load::bad_config(&places));
     let candidates = load::candidates(found, around);
     let variable = env.get_nonempty(env_vars::PROFILE).map(OsStr::to_string_lossy);
     let printed = output::print(&listing::render(&candidates, variable.as_deref()));

@@ -5,6 +5,8 @@
 //! - L3: what a file extends is followed to the end; what is wrong there is one problem at the line
 //!   that says `extends`.
 //! - L4: a warning is a problem here, though a launch goes on with it.
+//! - L5: the `config.yaml` of the user or the system is read as a launch reads it: what only a
+//!   profile can say is wrong there.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -46,6 +48,9 @@ pub(super) fn lint(args: &LintArgs, env: &Env) -> u8 {
 fn problems(path: &Path, places: &Places) -> Result<(), ProfileError> {
     let source_text = source::read(path)?;
     let (document, mut problems) = source::judge(&source_text);
+    if is_config(path, places) {
+        problems.extend(load::only_of_profiles(&source_text));
+    }
     let is_right = problems.iter().all(|problem| problem.level != Level::Error);
     if is_right && let Some(extends) = &document.extends {
         let followed = follow(path, places);
@@ -61,6 +66,12 @@ fn problems(path: &Path, places: &Places) -> Result<(), ProfileError> {
         return Ok(());
     }
     Err(ProfileError::Problems { source_text, problems })
+}
+
+/// Whether every launch follows this file, whatever its profile is (L5).
+fn is_config(path: &Path, places: &Places) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    real(path).is_some_and(|own| places.configs().iter().any(|one| real(one) == Some(own.clone())))
 }
 
 /// Reads what a profile extends (L3).

@@ -20,6 +20,7 @@ use crate::compat;
 use crate::diagnose::error_file::{self, ScriptError};
 use crate::diagnose::exit::Exit;
 use crate::diagnose::oom::{Oom, OomWatch};
+use crate::diagnose::secrets::scrub;
 use crate::env_vars;
 use crate::error::{BoxError, Explain};
 use crate::exit_code;
@@ -247,7 +248,8 @@ fn unix_time() -> Duration {
 
 /// Notes as they are said, a line each.
 pub(super) fn notes_text(notes: &[String]) -> String {
-    notes.iter().fold(String::new(), |text, note| text + "nvlaunch: note: " + note + "\n")
+    let line = |note: &String| format!("nvlaunch: note: {}\n", scrub(note));
+    notes.iter().map(line).collect()
 }
 
 /// Binds the port where the ranks meet.

@@ -5,10 +5,12 @@
 //! merely might be one stays: the name of the program and its files are what a text is for.
 //!
 //! - K1: a value is kept back for its name ([`is_secret`]), or for what it looks like ([`scrub`]):
-//!   a URL with a password, `token=…` within a text, the marks that services begin tokens with.
+//!   a URL with a password, `token=…` and `--token …` within a text, the marks that services begin
+//!   tokens with.
 //! - K2: no value that is kept back leaves a trace, but for [`fingerprint`].
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// What stands in place of a secret.
 pub const HIDDEN: &str = "***";
@@ -84,6 +86,8 @@ const MARKS: [&str; 20] = [
     "nvapi-",
     "eyJ",
 ];
+/// In the first line of a private key, and in its last.
+const PRIVATE_KEY: &str = "PRIVATE KEY-----";
 /// Letters and digits of a token after its mark, at least.
 const MARKED: usize = 16;
 
@@ -168,24 +172,73 @@ fn split_humps(name: &str) -> String {
 
 /// A text without what looks like a secret in it.
 pub fn scrub(text: &str) -> String {
-    if text.contains("PRIVATE KEY-----") {
+    if text.contains(PRIVATE_KEY) {
         return HIDDEN.to_owned();
     }
-    let text = without_passwords(text);
-    let text = without_pairs(&text);
-    without_marked(&text).into_owned()
+    let text = replaced(Cow::Borrowed(text), password_spans);
+    let text = Cow::Owned(without_pairs(&text).into_owned());
+    let text = replaced(text, option_spans);
+    replaced(text, marked_spans).into_owned()
 }
 
-/// `https://user:password@host` without the password, wherever it stands in a text.
-fn without_passwords(text: &str) -> Cow<'_, str> {
-    if !text.contains("://") {
-        return Cow::Borrowed(text);
+/// The parts of a text that look like secrets, whatever name stands before them, in their order; none
+/// lies within another.
+pub fn spans(text: &str) -> Vec<Range<usize>> {
+    let all = [key_spans(text), password_spans(text), option_spans(text), marked_spans(text)];
+    let mut all: Vec<Range<usize>> = all.into_iter().flatten().collect();
+    all.sort_by_key(|span| span.start);
+    let mut apart: Vec<Range<usize>> = Vec::with_capacity(all.len());
+    for span in all {
+        match apart.last_mut() {
+            Some(last) if span.start < last.end => last.end = last.end.max(span.end),
+            _ => apart.push(span),
+        }
+    }
+    apart
+}
+
+/// The text with [`HIDDEN`] in place of these parts of it.
+fn replaced<'a>(text: Cow<'a, str>, find: impl Fn(&str) -> Vec<Range<usize>>) -> Cow<'a, str> {
+    // What has stars already keeps them all: a caret below it stays where it belongs.
+    let is_hidden = |span: &Range<usize>| {
+        !span.is_empty() && text[span.clone()].bytes().all(|byte| byte == b'*')
+    };
+    let mut spans = find(&text);
+    spans.retain(|span| !is_hidden(span));
+    if spans.is_empty() {
+        return text;
     }
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        out.push_str(before);
+    let mut done = 0;
+    for span in spans {
+        out.push_str(&text[done..span.start]);
+        out.push_str(HIDDEN);
+        done = span.end;
+    }
+    out.push_str(&text[done..]);
+    Cow::Owned(out)
+}
+
+/// A private key, from its first line to its last.
+fn key_spans(text: &str) -> Vec<Range<usize>> {
+    let (Some(first), Some(last)) = (text.find(PRIVATE_KEY), text.rfind(PRIVATE_KEY)) else {
+        return Vec::new();
+    };
+    let start = text[..first].rfind("-----").unwrap_or(first);
+    // Without a last line it reaches to the end.
+    let end = if first == last { text.len() } else { last + PRIVATE_KEY.len() };
+    vec![start..end]
+}
+
+/// `https://user:password@host`: the password, wherever it stands in a text.
+fn password_spans(text: &str) -> Vec<Range<usize>> {
+    let mut spans = Vec::new();
+    let mut from = 0;
+    while let Some(at) = text[from..].find("://") {
+        let start = from + at + 3;
+        let scheme = text[from..start].trim_end_matches("://");
+        let scheme = scheme.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+        let after = &text[start..];
         let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>');
         let mut end = after.find(ends).unwrap_or(after.len());
         if let Some(next) = after[..end].find("://") {
@@ -193,18 +246,15 @@ fn without_passwords(text: &str) -> Cow<'_, str> {
             let is_of_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
             end = after[..next].trim_end_matches(is_of_scheme).len();
         }
-        let (url, tail) = after.split_at(end);
-        let scheme = before.trim_end_matches("://");
-        let scheme = scheme.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-        out.push_str(&of_url(scheme, url));
-        rest = tail;
+        let span = of_url(scheme, &after[..end]);
+        spans.extend(span.map(|span| start + span.start..start + span.end));
+        from = start + end;
     }
-    out.push_str(rest);
-    Cow::Owned(out)
+    spans
 }
 
-/// What follows `://`.
-fn of_url(scheme: &str, url: &str) -> String {
+/// What is secret of that which follows `://`.
+fn of_url(scheme: &str, url: &str) -> Option<Range<usize>> {
     let end = url.find(['/', '?', '#']).unwrap_or(url.len());
     let has_odd_password = || {
         // A password with a slash: what follows the colon is no port.
@@ -212,14 +262,50 @@ fn of_url(scheme: &str, url: &str) -> String {
         let is_port = after.bytes().all(|byte| byte.is_ascii_digit());
         url.rfind('@').filter(|_| !is_port)
     };
-    let Some(at) = url[..end].rfind('@').or_else(has_odd_password) else { return url.to_owned() };
-    let (who, host) = url.split_at(at);
-    match who.split_once(':') {
-        Some((user, _)) if user.len() < MARKED => format!("{user}:{HIDDEN}{host}"),
-        None if matches!(scheme, "ssh" | "sftp" | "rsync") => url.to_owned(),
+    let at = url[..end].rfind('@').or_else(has_odd_password)?;
+    match url[..at].split_once(':') {
+        Some((user, _)) if user.len() < MARKED => Some(user.len() + 1..at),
+        None if matches!(scheme, "ssh" | "sftp" | "rsync") => None,
         // A token may stand alone, or in the user's place.
-        _ => format!("{HIDDEN}{host}"),
+        _ => Some(0..at),
     }
+}
+
+/// `--token …` within a text, as in arguments that are kept in one: what follows it.
+fn option_spans(text: &str) -> Vec<Range<usize>> {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let is_between = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',');
+    let mut spans: Vec<Range<usize>> = Vec::new();
+    for (at, _) in text.match_indices('-') {
+        let is_inside = text[..at].ends_with(|c: char| is_of_name(c) || c == '/');
+        if is_inside || spans.last().is_some_and(|last| at < last.end) {
+            continue;
+        }
+        let name = &text[at..];
+        let name = &name[..name.find(|c| !is_of_name(c)).unwrap_or(name.len())];
+        let after = &text[at + name.len()..];
+        let value = after.trim_start_matches(is_between);
+        let is_option = after.len() > value.len() && is_secret(name);
+        if !is_option || value.is_empty() || value.starts_with('-') {
+            continue;
+        }
+        let start = text.len() - value.len();
+        let quote = text[..start].chars().next_back().filter(|c| matches!(c, '"' | '\''));
+        let quoted = quote.and_then(|quote| value.find(quote));
+        let length = match (quote, quoted) {
+            (_, Some(length)) => length,
+            (Some(_), None) => value.find('\n').unwrap_or(value.len()),
+            (None, None) => {
+                let word = &value[..value.find(char::is_whitespace).unwrap_or(value.len())];
+                let closes = |c: char| matches!(c, '"' | '\'' | '`' | ')' | ']' | '}' | ',' | ';');
+                word.trim_end_matches(closes).len()
+            }
+        };
+        if length > 0 {
+            spans.push(start..start + length);
+        }
+    }
+    spans
 }
 
 /// `token=…`, `"api_key": "…"` and `Authorization: Bearer …` within a text.
@@ -268,28 +354,29 @@ fn without_pairs(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Without the tokens that are known by their first letters.
-fn without_marked(text: &str) -> Cow<'_, str> {
+/// Tokens that are known by their first letters.
+fn marked_spans(text: &str) -> Vec<Range<usize>> {
     if !MARKS.iter().any(|mark| text.contains(mark)) {
-        return Cow::Borrowed(text);
+        return Vec::new();
     }
     let is_of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|c| !is_of_token(c)).unwrap_or(rest.len());
-        let (word, tail) = rest.split_at(end);
+    let mut spans = Vec::new();
+    let mut from = 0;
+    while let Some(at) = text[from..].find(is_of_token) {
+        let start = from + at;
+        let word = &text[start..];
+        let word = &word[..word.find(|c| !is_of_token(c)).unwrap_or(word.len())];
         let is_token = MARKS.iter().filter_map(|mark| word.strip_prefix(mark)).any(|after| {
             after.len() >= MARKED
                 && after.bytes().any(|byte| byte.is_ascii_digit())
                 && after.bytes().any(|byte| byte.is_ascii_alphabetic())
         });
-        out.push_str(if is_token { HIDDEN } else { word });
-        let next = tail.find(is_of_token).unwrap_or(tail.len());
-        out.push_str(&tail[..next]);
-        rest = &tail[next..];
+        if is_token {
+            spans.push(start..start + word.len());
+        }
+        from = start + word.len();
     }
-    Cow::Owned(out)
+    spans
 }
 
 /// Eight bits of a secret, so that two plans can be told apart where one was changed.
@@ -373,6 +460,16 @@ mod tests {
             ("key hf_abcdefghijklmnopqrs1 end", "key *** end"),
             ("hf_models_and_their_folders", "hf_models_and_their_folders"),
             ("AKIAABCDEFGHIJKLMNO1", "***"),
+            ("--resume {path} --hf-token abc --x 1", "--resume {path} --hf-token *** --x 1"),
+            ("--api-key 'a b' c", "--api-key '***' c"),
+            ("[\"--password\", \"a b\", 1]", "[\"--password\", \"***\", 1]"),
+            ("{a: --token abc}", "{a: --token ***}"),
+            ("a=--token\nabc\nd", "a=--token\n***\nd"),
+            ("--token --secret ab", "--token --secret ***"),
+            ("--tokenizer gpt2 my-token x", "--tokenizer gpt2 my-token x"),
+            ("--token *****, x", "--token *****, x"),
+            ("`--token` is not known", "`--token` is not known"),
+            ("`--token abc` is no backend", "`--token ***` is no backend"),
             ("/a/token:/b", "/a/token:/b"),
             ("cpu:gloo,cuda:nccl", "cpu:gloo,cuda:nccl"),
             ("-----BEGIN PRIVATE KEY-----\nabc", "***"),

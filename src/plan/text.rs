@@ -4,7 +4,7 @@
 //! - T2: a command line and the value of a variable are never cut: they are there to be copied.
 //! - T3: the same document gives the same text.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::{
     Action, ByRank, PlanDocument, PlannedCheckpoint, PlannedCompat, PlannedRank, PlannedVariable,
@@ -236,10 +236,15 @@ fn ranks(plan: &PlanDocument) -> Vec<String> {
             count => format!("  0 to {}, on any CPU that nvlaunch may use", count - 1),
         });
     }
-    let reasons: BTreeSet<&String> =
-        plan.ranks.iter().filter_map(|rank| rank.unplaced.as_ref()).collect();
-    if let Some(reason) = reasons.first() {
-        let others = match reasons.len() - 1 {
+    // A rank without a device, and one whose device has no known place, are not alike.
+    let mut reasons: BTreeMap<(bool, bool), BTreeSet<&String>> = BTreeMap::new();
+    for rank in &plan.ranks {
+        let what = (rank.device.is_some(), rank.numa_node.is_some());
+        reasons.entry(what).or_default().extend(&rank.unplaced);
+    }
+    for alike in reasons.values() {
+        let Some(reason) = alike.first() else { continue };
+        let others = match alike.len() - 1 {
             0 => String::new(),
             count => format!(" ({count} more are alike; --json names them)"),
         };

@@ -20,14 +20,14 @@ pub fn render(files: &Files, description: Option<&str>) -> String {
         let extends = if used.extends.is_empty() {
             String::new()
         } else {
-            format!(", which extends {}", used.extends.join(", "))
+            format!(", which extends {}", secrets::scrub(&used.extends.join(", ")))
         };
         let _ = writeln!(text, "# What holds with {} ({}){extends}.", used.name, used.file);
         text.push_str("# Variables and the command line stand above it.\n");
     }
     let _ = writeln!(text, "version: {}", super::check::VERSION);
     if let Some(description) = description {
-        let _ = writeln!(text, "description: {}", quoted(description));
+        let _ = writeln!(text, "description: {}", quoted(&secrets::scrub(description)));
     }
     let mut section = None;
     for key in keys::ALL {
@@ -112,7 +112,10 @@ fn line(text: &mut String, indent: &str, name: &str, value: &str, origin: &Origi
 fn value(key: &Key, text: &str) -> String {
     match key.kind {
         Kind::List(_) if key.unset != Some(text) => {
-            let entries: Vec<String> = text.split(',').map(|entry| quoted(entry.trim())).collect();
+            let entries: Vec<String> = text
+                .split(',')
+                .map(|entry| quoted(&secrets::shown(key.path, entry.trim())))
+                .collect();
             format!("[{}]", entries.join(", "))
         }
         _ => quoted(&secrets::shown(key.path, text)),

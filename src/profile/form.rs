@@ -41,6 +41,9 @@ impl Key {
             Kind::Flag => says("true or false"),
             Kind::Words(words) => Form { words: words.to_vec(), ..Form::default() },
             Kind::Time => Form { pattern: Some(TIME), ..says("a time with its unit: 30s, 5m, 1h") },
+            Kind::Deadline => {
+                Form { pattern: Some(TIME), ..says("a time above zero with its unit: 30s, 5m, 1h") }
+            }
             Kind::Text => says("text"),
             Kind::Path => says("a path"),
             Kind::Number { least, most, words } => {

@@ -40,6 +40,8 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// A time with a unit, `30s`.
     Time,
+    /// The same, more than none: whoever has no time at all never answers in time.
+    Deadline,
     /// Any text.
     Text,
     /// The path of a file or folder.
@@ -163,10 +165,10 @@ pub static COMPAT: Key = Key {
 pub static PREFLIGHT: Key =
     option("preflight.mode", "--preflight", Kind::Words(&["auto", "full", "off"]));
 /// `preflight.deadline`
-pub static DEADLINE: Key = Key { path: "preflight.deadline", kind: Kind::Time, ..BASE };
+pub static DEADLINE: Key = Key { path: "preflight.deadline", kind: Kind::Deadline, ..BASE };
 /// `preflight.deadline-without-persistence`
 pub static DEADLINE_WITHOUT_PERSISTENCE: Key =
-    Key { path: "preflight.deadline-without-persistence", kind: Kind::Time, ..BASE };
+    Key { path: "preflight.deadline-without-persistence", kind: Kind::Deadline, ..BASE };
 /// `binding.numa`
 pub static NUMA: Key = Key {
     unset: Some("none"),
@@ -244,7 +246,8 @@ pub static EXPECT_STEP: Key = Key {
 /// `checkpoint.quarantine`
 pub static QUARANTINE: Key = option("checkpoint.quarantine", "--quarantine", Kind::Flag);
 /// `checkpoint.deadline`
-pub static CHECKPOINT_DEADLINE: Key = Key { path: "checkpoint.deadline", kind: Kind::Time, ..BASE };
+pub static CHECKPOINT_DEADLINE: Key =
+    Key { path: "checkpoint.deadline", kind: Kind::Deadline, ..BASE };
 /// `restart.max`
 pub static MAX_RESTARTS: Key = Key {
     synonyms: &["max-restarts", "retries"],
@@ -436,6 +439,7 @@ impl Key {
             },
             Kind::Words(words) => values::one_of(text, words),
             Kind::Time => values::time_with_unit(text).map(drop),
+            Kind::Deadline => values::deadline(text).map(drop),
             Kind::Path if text.is_empty() => {
                 Err(Problem::new("the path is empty", "leave the line out for the default"))
             }

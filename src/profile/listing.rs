@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::load::Candidate;
 use super::places::{At, NONE, Place};
+use crate::diagnose::secrets::scrub;
 use crate::env_vars;
 use crate::layout::{WIDTH, cut, hang, plain};
 
@@ -31,14 +32,17 @@ pub fn render(candidates: &[Candidate], variable: Option<&str>) -> String {
             let _ = writeln!(text, "{}", line.trim_end());
         }
         if let Some((_, why)) = &candidate.fits {
-            let _ =
-                writeln!(text, "{rest}{}", cut(&format!("fits this host: {}", plain(why)), WIDTH));
+            let _ = writeln!(
+                text,
+                "{rest}{}",
+                cut(&format!("fits this host: {}", plain(&scrub(why))), WIDTH)
+            );
         }
     }
     if candidates.is_empty() {
         text.push_str("There are no profiles.\n");
     }
-    for line in hang("", "", &choice(candidates, variable)) {
+    for line in hang("", "", &scrub(&choice(candidates, variable))) {
         let _ = write!(text, "\n{line}");
     }
     text.push('\n');
@@ -57,7 +61,9 @@ fn about(candidate: &Candidate) -> String {
         return format!("hidden by {by}");
     }
     match &candidate.read {
-        Ok(link) => plain(link.document.description.as_deref().unwrap_or("(no description)")),
+        Ok(link) => {
+            plain(&scrub(link.document.description.as_deref().unwrap_or("(no description)")))
+        }
         Err(_) => "cannot be used: `nvlaunch profile lint` says why".to_owned(),
     }
 }

@@ -18,7 +18,9 @@ use super::document::{Document, Match};
 use super::error::ProfileError;
 use super::layer::{Files, Placed, Used};
 use super::matching::{self, HostIdentity};
+use super::node::{self, Value};
 use super::places::{self, At, Found, Places, Unknown};
+use super::problem::Problem;
 use super::{render, source};
 use crate::env_vars;
 use crate::error::Explain;
@@ -72,14 +74,6 @@ pub enum ChoiceError {
     /// What it extends has no end.
     #[error(transparent)]
     Chain(#[from] ChainError),
-    /// Something in a `config.yaml` that only a profile can say.
-    #[error("{origin}: `{key}` has no meaning in a configuration file")]
-    InConfig {
-        /// Where.
-        origin: Origin,
-        /// `extends` or `match`.
-        key: &'static str,
-    },
     /// The defaults of the program itself.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -116,9 +110,6 @@ impl Explain for ChoiceError {
                 "choose one with --profile NAME, or none with --profile none".to_owned()
             }
             Self::Chain(_) => "take one of the lines `extends` out".to_owned(),
-            Self::InConfig { .. } => {
-                "write it into a profile, in the folder launch-profiles beside that file".to_owned()
-            }
         })
     }
 
@@ -127,7 +118,7 @@ impl Explain for ChoiceError {
             Self::File(error) => error.exit_code(),
             Self::Settings(error) => error.exit_code(),
             Self::Unknown { .. } | Self::Defaults { .. } => exit_code::NO_INPUT,
-            Self::Ambiguous { .. } | Self::Chain(_) | Self::InConfig { .. } => exit_code::CONFIG,
+            Self::Ambiguous { .. } | Self::Chain(_) => exit_code::CONFIG,
         }
     }
 }
@@ -160,16 +151,38 @@ pub fn below(places: &Places) -> Result<Files, ChoiceError> {
         if path.symlink_metadata().is_err() {
             continue;
         }
-        let (document, _) = source::load(path)?;
+        let (document, source_text) = source::load(path)?;
         files.notes.extend(document.notes);
-        let extends = document.extends.map(|placed| (placed.origin, "extends"));
-        let matching = document.matching.map(|placed| (placed.origin, "match"));
-        if let Some((origin, key)) = extends.or(matching) {
-            return Err(ChoiceError::InConfig { origin, key });
+        let problems = only_of_profiles(&source_text);
+        if !problems.is_empty() {
+            return Err(ProfileError::Problems { source_text, problems }.into());
         }
         files.values = files.values.below(document.values);
     }
     Ok(files)
+}
+
+/// What stands in a `config.yaml` and only a profile can say. Pure.
+pub fn only_of_profiles(source: &source::Source) -> Vec<Problem> {
+    let root = node::parse(&source.text).ok();
+    let Some(Value::Map(entries)) = root.map(|root| root.value) else { return Vec::new() };
+    let keys = entries.into_iter().map(|(key, _)| key);
+    let keys = keys.filter(|key| matches!(key.text.as_str(), "extends" | "match"));
+    let problem = |key: node::Key| {
+        let what = format!("`{}` has no meaning in a configuration file", key.text);
+        let hint = "write it into a profile, in the folder launch-profiles beside that file";
+        Problem::new(key.span, what).hint(hint)
+    };
+    keys.map(problem).collect()
+}
+
+/// Why no launch starts, where that is for a `config.yaml`.
+pub fn bad_config(places: &Places) -> Option<String> {
+    let said = match below(places).err()? {
+        ChoiceError::File(error) => first_of(&error),
+        error => error.to_string(),
+    };
+    Some(format!("{said}; no launch starts with it"))
 }
 
 /// Lays a chain over what is below it.
@@ -293,7 +306,12 @@ fn by_match(
 
 /// What is said of a profile that could not be looked at.
 fn left_out(error: &ProfileError) -> String {
-    let what = match error {
+    format!("{}; this profile was left out", first_of(error))
+}
+
+/// What is wrong with a file, in one line.
+fn first_of(error: &ProfileError) -> String {
+    match error {
         ProfileError::Problems { source_text, problems } => {
             let first = problems.first().map(|problem| render::line(source_text, problem));
             first.unwrap_or_default()
@@ -302,8 +320,7 @@ fn left_out(error: &ProfileError) -> String {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         },
-    };
-    format!("{what}; this profile was left out")
+    }
 }
 
 /// Reads a profile.

@@ -4,11 +4,14 @@
 //!   stays what it was.
 //! - M2: it rather hides too much: from the name of a secret to the end of its line, and what is
 //!   indented below it.
+//! - M3: what looks like a secret is hidden under every name, as in any other text
+//!   ([`secrets::spans`]).
 
-use crate::diagnose::secrets::is_secret;
+use crate::diagnose::secrets::{self, is_secret};
 
 /// The text with every value of a secret replaced by stars.
 pub fn without_secrets(text: &str) -> String {
+    let text = without_spans(text);
     let mut shown = String::with_capacity(text.len());
     // The indentation of the secret whose lines these are.
     let mut below: Option<usize> = None;
@@ -34,7 +37,7 @@ pub fn without_secrets(text: &str) -> String {
             is_next_hidden = hide_from.is_some_and(|from| line[from..].trim().is_empty());
         }
         let from = hide_from.unwrap_or(line.len());
-        push_without_passwords(&mut shown, &line[..from]);
+        shown.push_str(&line[..from]);
         shown.extend(line[from..].chars().map(star));
     }
     shown
@@ -61,25 +64,17 @@ fn after_key(line: &str) -> Option<usize> {
     is_word.then_some(key.len() + 1)
 }
 
-/// `https://user:password@host`: what stands between the colon and the `@`.
-fn push_without_passwords(shown: &mut String, text: &str) {
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        shown.push_str(before);
-        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '/' | '"' | '\''));
-        let (place, after) = after.split_at(end.unwrap_or(after.len()));
-        match place.rfind('@').and_then(|end| Some((place[..end].find(':')? + 1, end))) {
-            Some((from, to)) => {
-                shown.push_str(&place[..from]);
-                shown.extend(place[from..to].chars().map(star));
-                shown.push_str(&place[to..]);
-            }
-            None => shown.push_str(place),
-        }
-        rest = after;
+/// Without what looks like a secret by itself (M3).
+fn without_spans(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut done = 0;
+    for span in secrets::spans(text) {
+        shown.push_str(&text[done..span.start]);
+        shown.extend(text[span.clone()].chars().map(star));
+        done = span.end;
     }
-    shown.push_str(rest);
+    shown.push_str(&text[done..]);
+    shown
 }
 
 /// A character of the same length in UTF-8 that says nothing (M1).
@@ -109,6 +104,15 @@ mod tests {
             ("{T_TOKEN:\n\nabc}\nx: y", "{T_TOKEN:\n\n****\nx: y"),
             ("p: http://me:pw@host/a:b", "p: http://me:**@host/a:b"),
             ("p: http://host:80/ x@y", "p: http://host:80/ x@y"),
+            ("p: https://abcdef@host/x", "p: https://******@host/x"),
+            ("p: http://me:p/w@host/x", "p: http://me:***@host/x"),
+            ("- hf_abcdefghijklmno1p2", "- *********************"),
+            ("# ghp_abcdefghijklmno1p2, old\nx: y", "# **********************, old\nx: y"),
+            ("a: \"--r {path} --hf-token Abc\"\nx: y", "a: \"--r {path} --hf-token ***\"\nx: y"),
+            (
+                "a: |\n  -----BEGIN PRIVATE KEY-----\n  ab\n  -----END PRIVATE KEY-----\nx: y",
+                "a: |\n  ********** ******* ********\n  **\n  ******** ******* ********\nx: y",
+            ),
             ("max-tokens: 3\ntokenizer: x", "max-tokens: 3\ntokenizer: x"),
         ] {
             let shown = without_secrets(text);

@@ -90,6 +90,10 @@ fn of_key(key: &Key, defaults: &Layer) -> Value {
         Kind::Time if form.words.is_empty() => {
             json!({"type": "string", "pattern": pattern(&form)})
         }
+        // No digit but zeros is no time at all.
+        Kind::Deadline => json!({
+            "type": "string", "pattern": pattern(&form), "not": {"pattern": "^[^1-9]*$"},
+        }),
         Kind::Time => one(&Form { is_text: true, ..form }),
         Kind::Words(_) | Kind::Number { .. } | Kind::Form(_) => one(&form),
         Kind::List(_) => list(key, form),

@@ -72,6 +72,12 @@ pub struct Effective {
     pub origin: Origin,
 }
 
+/// What nvlaunch's own variables begin with.
+const OWN: &str = "NVLAUNCH_";
+
+/// The other names of options, which a variable may have too.
+pub(super) const ALIASES: &[(&str, &str)] = &[("--nproc-per-node", "--nproc")];
+
 /// The layers below the command line.
 pub struct Layers<'a> {
     env: &'a Env,
@@ -97,7 +103,7 @@ impl<'a> Layers<'a> {
             })
             .collect()
         };
-        Self { env, own: with("NVLAUNCH_"), pet: with("PET_"), files, asked: RefCell::default() }
+        Self { env, own: with(OWN), pet: with("PET_"), files, asked: RefCell::default() }
     }
 
     /// What was asked for so far: every key with what holds of it.
@@ -181,10 +187,14 @@ impl<'a> Layers<'a> {
             return Some((value.as_os_str(), Origin::Option(option)));
         }
         let of = |variables: &[(&'a str, &'a OsStr)], prefix: &str| {
-            let (name, value) = variables.iter().find(|(name, _)| is_variable_of(name, option))?;
+            let of_name = |option| variables.iter().find(|(name, _)| is_variable_of(name, option));
+            let (name, value) = of_name(option).or_else(|| {
+                let (_, alias) = ALIASES.iter().find(|(known, _)| *known == option)?;
+                of_name(alias).filter(|_| prefix == OWN)
+            })?;
             Some((*value, Origin::Variable(format!("{prefix}{name}"))))
         };
-        of(&self.own, "NVLAUNCH_").or_else(|| of(&self.pet, "PET_").filter(|_| torchrun))
+        of(&self.own, OWN).or_else(|| of(&self.pet, "PET_").filter(|_| torchrun))
     }
 
     /// The text of an option that no file can give; torchrun has it.

@@ -147,7 +147,9 @@ fn unknown_variables(env: &Env, notes: &mut Vec<String>) {
         let options = options.get_or_insert_with(|| {
             let command = crate::cli::command();
             let longs = command.get_arguments().filter_map(|arg| arg.get_long());
+            let aliases = layers::ALIASES.iter().map(|(_, alias)| alias.trim_start_matches('-'));
             longs
+                .chain(aliases)
                 .map(|long| format!("NVLAUNCH_{}", long.replace('-', "_").to_uppercase()))
                 .collect()
         });
@@ -218,7 +220,7 @@ fn logs(args: &RunArgs, layers: &Layers<'_>) -> Result<LogSpec, SettingsError> {
             .filter(|given| !given.value.is_empty())
             .map(|given| given.parse(values::ranks))
             .transpose()?,
-        fold: !args.no_fold && layers.flag(false, &keys::FOLD)?,
+        fold: !layers.own_flag(args.no_fold, "--no-fold")? && layers.flag(false, &keys::FOLD)?,
         stdout_filters: layers
             .text(args.duplicate_stdout_filters.as_ref(), "--duplicate-stdout-filters")?
             .map_or_else(Vec::new, |given| values::needles(given.value)),

@@ -67,7 +67,7 @@ pub(super) fn of_launch(
         mode: layers
             .value(args.preflight.as_ref(), &keys::PREFLIGHT)?
             .parse(values::preflight_mode)?,
-        force: args.force,
+        force: layers.own_flag(args.force, "--force")?,
         root: sysroot(args.sysroot.as_ref(), env),
         ..of_files(args.backend.as_ref(), args.compat.as_ref(), layers, files)?
     })

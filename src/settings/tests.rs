@@ -484,3 +484,41 @@ fn warm_start_is_off_unless_asked_for_and_its_value_stands_behind_an_equals_sign
         assert!(text.contains(said) && text.contains("hint: "), "{text}");
     }
 }
+
+#[test]
+fn a_flag_is_set_by_its_variable_as_by_the_command_line() {
+    let mut seen = 0;
+    for arg in cli::command().get_arguments() {
+        let Some(long) = arg.get_long().filter(|_| !arg.get_action().takes_values()) else {
+            continue;
+        };
+        if matches!(long, "help" | "version") {
+            continue;
+        }
+        let variable = format!("NVLAUNCH_{}", long.replace('-', "_").to_uppercase());
+        let without_notes = |spec: LaunchSpec| LaunchSpec { notes: Vec::new(), ..spec };
+        let typed = without_notes(spec(&[&format!("--{long}")]));
+        let set = spec_by_env(&[(&variable, "1")]);
+        assert!(set.notes.iter().all(|note| !note.contains("is not known")), "{:?}", set.notes);
+        assert_eq!(without_notes(set), typed, "{variable}");
+        assert_eq!(without_notes(spec_by_env(&[(&variable, "0")])), spec(&[]), "{variable}");
+        seen += 1;
+    }
+    assert!(seen >= 8, "{seen}");
+}
+
+#[test]
+fn a_variable_may_have_the_other_name_of_its_option() {
+    for arg in cli::command().get_arguments() {
+        for alias in arg.get_visible_aliases().unwrap_or_default() {
+            let long = format!("--{}", arg.get_long().unwrap_or_default());
+            let pair = (&*long, &*format!("--{alias}"));
+            assert!(layers::ALIASES.contains(&pair), "{pair:?}");
+        }
+    }
+    let three = spec(&["--nproc", "3"]);
+    assert_eq!(spec_by_env(&[("NVLAUNCH_NPROC", "3")]), three);
+    assert_eq!(spec_by_env(&[("NVLAUNCH_NPROC", "2"), ("NVLAUNCH_NPROC_PER_NODE", "3")]), three);
+    // torchrun has no such variable.
+    assert_eq!(spec_by_env(&[("PET_NPROC", "3")]), spec(&[]));
+}

@@ -99,6 +99,16 @@ pub fn time_with_unit(text: &str) -> Result<Duration, Problem> {
     time.map_err(|problem| Problem { hint: Some("write 30s, 5m or 1h".to_owned()), ..problem })
 }
 
+/// A time with its unit in which something can be done.
+pub fn deadline(text: &str) -> Result<Duration, Problem> {
+    let time = time_with_unit(text)?;
+    if time.is_zero() {
+        let hint = "nothing is done in no time: write 30s, 5m or 1h";
+        return Err(Problem::new(format!("`{text}` is no time to wait"), hint));
+    }
+    Ok(time)
+}
+
 /// A whole number within bounds, or one of some words.
 pub fn number(text: &str, least: u32, most: u32, words: &[&str]) -> Result<(), Problem> {
     let word = text.trim();

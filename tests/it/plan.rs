@@ -255,3 +255,13 @@ fn a_file_that_is_no_plan() {
     }
     insta::assert_snapshot!("a_file_that_is_no_plan", said);
 }
+
+#[test]
+fn what_is_not_known_for_another_reason_is_said_by_itself() {
+    let end = planned("healthy-gcu-t20", &["--nproc", "9", "train.py"]).run().expect_code(0);
+    let lines: Vec<&str> =
+        end.stdout.lines().filter(|line| line.starts_with("  not known: ")).collect();
+    let [of_rank, of_place] = lines[..] else { panic!("{lines:?}") };
+    assert_eq!(of_rank, "  not known: 8 Enflame GCUs are visible");
+    assert!(of_place.contains("NUMA node of 0000:31:00.0 (7 more are"), "{of_place}");
+}

@@ -1,6 +1,7 @@
 //! Launch profiles over the whole program: which one is chosen, what holds where several files and
 //! variables speak of one thing, and what `nvlaunch profile` says of it.
 
+use std::fs;
 use std::path::Path;
 
 use crate::harness::{End, Job, nvlaunch};
@@ -174,13 +175,13 @@ fn what_cannot_be_used_is_an_error_for_who_asked_and_a_note_for_who_looked() {
             &[(".config/nvlaunch/config.yaml", "extends: a")],
             &[],
             CONFIG,
-            &["config.yaml:2: `extends` has no meaning in a configuration file"],
+            &["`extends` has no meaning in a configuration file", "config.yaml:2:1", "extends: a"],
         ),
         (
             &[("etc/nvlaunch/config.yaml", "match: {hostname: a}")],
             &[],
             CONFIG,
-            &["config.yaml:2: `match` has no meaning in a configuration file"],
+            &["`match` has no meaning in a configuration file", "config.yaml:2:1"],
         ),
     ] {
         let end = rank(files, options, "ROLE_NAME").run().expect_code(code);
@@ -371,4 +372,25 @@ fn init_replaces_nothing_by_itself() {
     source::load(&file).expect("it is a profile");
     let end = init(&dir.path().join(".."), &["--output", "gone/a.yaml"]).expect_code(CANNOT_CREATE);
     stderr_has(&end, &["cannot write the profile `gone/a.yaml`"]);
+}
+
+#[test]
+fn what_only_a_profile_can_say_is_found_in_the_configuration_before_a_launch() {
+    let text = "version: 1\nextends: cpu-ci\nmatch: {hostname: a}\n";
+    let with_config = || {
+        let job = Job::new();
+        let folder = job.dir.path().join(".config/nvlaunch");
+        fs::create_dir_all(&folder).expect("a folder for the configuration");
+        fs::write(folder.join("config.yaml"), text).expect("a configuration");
+        job
+    };
+    let lint = with_config().args(["profile", "lint", ".config/nvlaunch/config.yaml"]).run();
+    let lint = lint.expect_code(CONFIG);
+    for said in ["`extends` has no meaning", "`match` has no meaning", "config.yaml:2:1", "^^^"] {
+        assert!(lint.stdout.contains(said), "{said}: {}", lint.stdout);
+    }
+    let list = with_config().args(["profile", "list"]).run().expect_code(0);
+    stderr_has(&list, &["`extends` has no meaning", "no launch starts with it"]);
+    // Elsewhere the same text is a profile.
+    with_config().file("p.yaml", text).args(["profile", "lint", "p.yaml"]).run().expect_code(0);
 }

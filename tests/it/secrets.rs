@@ -177,3 +177,100 @@ fn no_secret_is_in_anything_that_is_printed_or_written() {
     assert!(facts.contains("https://me:***@mirror/x"), "{facts}");
     assert!(found.is_empty() && files.is_empty(), "\n{found}{files}");
 }
+
+/// A profile with a secret in everything that is a text.
+const PROFILE: &str = r#"version: 1
+# The old one was ghp_Zq7Xwabcdefghijklmnop1.
+description: by glpat-Zq7Xwabcdefghijklmnop1, for tests
+geometry: {role: "hf_Zq7Xwabcdefghijklmnop1"}
+rendezvous: {id: "npm_Zq7Xwabcdefghijklmnop1"}
+env:
+  HUB: hf_Zq7Xwabcdefghijklmnop1
+  AWS: AKIAZq7XwEFGHIJKLMN1
+  PIP_INDEX_URL: "https://ghp_Zq7Xwabcdefghijklmnop1@pypi.corp/simple"
+  PROXY: {value: "http://me:Zq7X/Zq7Xw@proxy:80", why: "see https://Zq7Xw@wiki/page"}
+  NCCL_NOTE: "upload --db-password 'Zq7Xw Zq7Xw' --now"
+  HEADER: "Authorization: Bearer Zq7Xw"
+  MY_PASSWORD: Zq7Xw
+  KEY_FILE: |
+    -----BEGIN RSA PRIVATE KEY-----
+    Zq7Xw
+    -----END RSA PRIVATE KEY-----
+checkpoint:
+  dir: saves
+  resume-arg: "--resume {path} --hf-token Zq7Xw --api-key
+    Zq7Xw"
+restart: {max: 1, backoff: 10ms}
+logs: {tee: "3", prefix: "sk-Zq7Xwabcdefghijklmnop1 "}
+"#;
+
+/// Mistakes on the lines of secrets, and in them.
+const WRONG: &str = r#"version: 1
+extends: hf_Zq7Xwabcdefghijklmnop1
+rendezvous: {idd: "nvapi-Zq7Xwabcdefghijklmnop1"}
+preflight: {mode: "hf_Zq7Xwabcdefghijklmnop1", severity: {ghp_Zq7Xwabcdefghijklmnop1: error}}
+backend: "--token Zq7Xw"
+checkpoint: {layoutt: "--resume {path} --hf-token Zq7Xw", resume-arg: "--x {paht} --hf-token Zq7Xw"}
+shutdown: {timeout: "https://Zq7Xw@host/x"}
+hf_Zq7Xwabcdefghijklmnop1: 1
+env:
+  A: {vale: ghp_Zq7Xwabcdefghijklmnop1}
+  PIP_INDEX_URL:: "https://ghp_Zq7Xwabcdefghijklmnop1@pypi.corp/simple"
+"#;
+
+#[test]
+fn no_secret_of_a_profile_is_in_anything_that_is_printed_or_written() {
+    let mut found = String::new();
+    let mut look = |words: &[&str], code: i32| {
+        let job = Job::new().file("train.py", RANK).file("ours.yaml", PROFILE);
+        let job = job.file("wrong.yaml", WRONG);
+        let folder = job.dir.path().join("launch-profiles");
+        fs::create_dir(&folder).expect("a folder for profiles");
+        let listed = format!("{PROFILE}match: {{hostname: '*'}}\n");
+        fs::write(folder.join("listed.yaml"), listed).expect("a profile");
+        let end = job.args(words).run();
+        let all = format!("exit code {:?}\n{}\n{}", end.code, end.stdout, end.stderr);
+        assert_eq!(end.code, Some(code), "{words:?}: {all}");
+        assert!(!all.contains("internal error"), "{words:?}: {all}");
+        look_for(&format!("{words:?}"), &all, &mut found);
+        (end, all)
+    };
+    let secret =
+        ["--resume-arg=--resume {path} --db-password Zq7Xw", "--rdzv-id=hf_Zq7Xw0123456789abcd"];
+    for profile in ["--profile=./ours.yaml", "--max-restarts=0"] {
+        for own in [&[][..], &secret] {
+            for first in [&["plan"][..], &["plan", "--json"], &["--dry-run"]] {
+                let words = [first, own, &[profile, "train.py", "--hf-token", "Zq7Xw"]].concat();
+                let (_, all) = look(&words, 0);
+                assert!(all.contains("--hf-token ***") || all.contains("\"***\""), "{all}");
+            }
+        }
+    }
+    let json = look(&["plan", "--json", "--profile=./ours.yaml", "train.py"], 0).0.stdout;
+    assert!(json.contains("--resume {path} --hf-token *** --api-key ***"), "{json}");
+
+    look(&["profile", "list"], 0);
+    let (show, _) = look(&["profile", "show", "./ours.yaml"], 0);
+    assert!(show.stdout.contains("--resume {path} --hf-token *****"), "{}", show.stdout);
+    assert!(show.stdout.contains("@pypi.corp/simple"), "{}", show.stdout);
+    let (effective, _) = look(&["profile", "show", "./ours.yaml", "--effective"], 0);
+    assert!(effective.stdout.contains("by ***, for tests"), "{}", effective.stdout);
+    look(&["profile", "lint", "ours.yaml"], 78);
+    look(&["profile", "lint", "--format", "json", "ours.yaml"], 78);
+    look(&["profile", "lint", "wrong.yaml"], 78);
+    look(&["profile", "lint", "--format", "json", "wrong.yaml"], 78);
+    look(&["profile", "show", "./wrong.yaml"], 78);
+    look(&["--profile", "./wrong.yaml", "train.py"], 78);
+    look(&["preflight", "--profile", "./ours.yaml"], 0);
+    look(&["preflight", "--json", "--profile", "./ours.yaml"], 0);
+
+    // The prefix is that of every line of a rank; a rank that says nothing has none.
+    let words = ["--profile=./ours.yaml", "--json-report=report.json", "--log-dir=logs"];
+    let (end, _) = look(&[&words[..], &["--preflight=auto", "--no-python", "false"]].concat(), 1);
+    let mut files = String::new();
+    look_in_folder(&end.path("logs"), &mut files);
+    look_in_folder(&end.path("tmp"), &mut files);
+    let report = fs::read_to_string(end.path("report.json")).expect("the report is there");
+    look_for("report.json", &report, &mut files);
+    assert!(found.is_empty() && files.is_empty(), "\n{found}{files}");
+}
