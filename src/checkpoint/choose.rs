@@ -312,7 +312,7 @@ mod tests {
         let request = Request { folder, layout: None, cx: Cx::default(), all: false };
         let look = Look { request, deadline: Duration::from_secs(600) };
         let waits = Cell::new(0);
-        let wanted = Choose { look, others_write: true, quarantine: true };
+        let wanted = Choose { look, others_write: true, quarantine: true, by_tracker: false };
         let chosen = choose(&wanted, |_| waits.set(waits.get() + 1)).unwrap();
         (chosen, waits.get())
     }
