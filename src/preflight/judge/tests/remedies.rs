@@ -2,6 +2,7 @@
 
 use super::mismatch::field_report;
 use super::*;
+use crate::host::facts::nvidia::{Hang, Probe};
 use crate::host::facts::{ConfFile, HostFacts, Interface};
 use crate::preflight::decide::decide;
 use crate::preflight::finding::{Finding, Remedy};
@@ -216,5 +217,17 @@ fn a_container_is_told_of_in_the_words_of_what_made_it() {
         // Of one that is not known nothing is guessed.
         let said = of("lxc", code, change);
         assert!(!said.contains("docker") && !said.contains("podman"), "{code}: {said}");
+    }
+}
+
+#[test]
+fn a_hang_is_told_with_the_deadline_that_was_set() {
+    for (after_ms, seconds) in [(5000, "5 s"), (5004, "5 s"), (15_003, "15 s"), (300, "1 s")] {
+        let mut facts = two();
+        let stage = "nvmlInit".to_owned();
+        nvidia(&mut facts).nvml = Probe::Hung(Hang { stage, after_ms, ..Hang::default() });
+        let found = judge(&facts, &job(2));
+        let end = format!("within {seconds}");
+        assert!(found[0].summary.ends_with(&end), "{after_ms}: {}", found[0].summary);
     }
 }
