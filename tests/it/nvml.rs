@@ -24,7 +24,7 @@ use crate::harness::{SOON, nvlaunch, wait_until};
 const SHORT: Duration = Duration::from_secs(2);
 
 /// The double's library; Cargo builds it with the tests.
-fn fake() -> PathBuf {
+pub fn fake() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own program");
     let target = test.ancestors().nth(2).expect("target/PROFILE/deps/it");
     let path = target.join("examples/libfake_nvml.so");

@@ -231,3 +231,26 @@ fn a_job_that_fails_is_not_put_back() {
     let end = with_scontrol(job, works).run().expect_code(3);
     assert!(!end.path("asked").exists(), "{}", end.stderr);
 }
+
+/// A driver that answers late holds nvlaunch that long.
+#[test]
+fn a_request_that_comes_while_preflight_looks_again_starts_no_rank() {
+    const SCRIPT: &str = r#"
+import os
+attempt = os.environ["NVLAUNCH_ATTEMPT"]
+open("ran-" + attempt, "w").close()
+with open("nvml.json", "w") as file:
+    file.write('{"slow": {"nvmlInit_v2": 8000, "nvmlInitWithFlags": 8000}}')
+raise ValueError("boom")
+"#;
+    let job = Job::new().args(["--max-restarts", "2"]).script(SCRIPT).file("nvml.json", "{}");
+    let play = job.dir.path().join("nvml.json");
+    let library = crate::nvml::fake();
+    let job = job.env("NVLAUNCH_NVML_LIB", library).env("FAKE_NVML_SCRIPT", play);
+    let mut job = job.start();
+    job.stderr_line("restart 1 of 2");
+    job.signal(Signal::SIGINT);
+    let end = job.end_within(SOON * 2).expect_code(130);
+    assert!(end.stderr.contains("SIGINT: no rank runs; ending"), "{}", end.stderr);
+    assert!(end.path("ran-0").exists() && !end.path("ran-1").exists());
+}

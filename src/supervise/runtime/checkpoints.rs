@@ -3,7 +3,8 @@
 //!
 //! - L1: the loop never waits for the folder. What does not answer by its deadline is given up, and
 //!   the thread that asked is left behind ([`crate::checkpoint::worker`]).
-//! - L2: each question of the core gets exactly one answer.
+//! - L2: each question of the core gets exactly one answer, but for the machine where a request to end
+//!   came during the look at it: that ends the run.
 //! - L3: without a checkpoint folder every answer is there at once, and no thread is started.
 
 use std::collections::VecDeque;
@@ -26,6 +27,7 @@ use crate::diagnose::error_file::{self, ScriptError};
 use crate::plan::{PROGRESS_NAME, Resume};
 use crate::supervise::announce;
 use crate::supervise::event::{Assessment, Event, Now};
+use crate::supervise::signals::Incoming;
 
 /// What an answer may take longer than the look itself: it ends by itself at its deadline where the
 /// file system answers at all.
@@ -106,11 +108,18 @@ impl Runtime<'_> {
     /// [`crate::supervise::event::Action::Prepare`]
     pub(super) fn prepare(&mut self, attempt: u32, answers: &mut VecDeque<Event>) {
         self.checkpoints.chosen = Chosen::default();
-        if attempt > 0
-            && let Some(why) = self.look_at_machine()
-        {
-            answers.push_back(Event::Refused { why });
-            return;
+        if attempt > 0 && self.job.recheck.is_some() {
+            let why = self.look_at_machine();
+            // Nobody was listened to meanwhile, which can take many seconds.
+            self.backlog.extend(self.signals.take());
+            let is_end = |came: &Incoming| matches!(came, Incoming::Event(Event::Asked { .. }));
+            if self.backlog.iter().any(is_end) {
+                return; // The loop comes to it before anything is started (C12).
+            }
+            if let Some(why) = why {
+                answers.push_back(Event::Refused { why });
+                return;
+            }
         }
         let Some(look) = self.checkpoints.look.clone() else {
             answers.push_back(Event::Prepared { resume: None });
