@@ -166,7 +166,7 @@ fn every_option_has_both_spellings() {
 fn a_wrong_option_is_said_with_the_nearest_one() {
     let near = [
         ("--nporc 2 t.py", "--nproc"),
-        ("--nproc_per_nod 2 t.py", "--nproc_per_node"),
+        ("--nproc_per_nod 2 t.py", "--nproc-per-node"),
         ("--nproc-per-nod=2 t.py", "--nproc-per-node"),
         ("--redirect 3 t.py", "--redirects"),
         ("--standalon t.py", "--standalone"),
