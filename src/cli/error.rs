@@ -252,7 +252,8 @@ pub(super) fn from_clap(
         ErrorKind::UnknownArgument => match option() {
             word if !word.starts_with('-') => CliError::UnexpectedWord { word, command },
             option => {
-                let nearest = context(ContextKind::SuggestedArg);
+                // The other spelling of a name is read too (C4), and is not the one that is shown.
+                let nearest = context(ContextKind::SuggestedArg).map(|near| near.replace('_', "-"));
                 CliError::UnknownOption { option, nearest, command }
             }
         },

@@ -166,7 +166,7 @@ fn every_option_has_both_spellings() {
 fn a_wrong_option_is_said_with_the_nearest_one() {
     let near = [
         ("--nporc 2 t.py", "--nproc"),
-        ("--nproc_per_nod 2 t.py", "--nproc_per_node"),
+        ("--nproc_per_nod 2 t.py", "--nproc-per-node"),
         ("--nproc-per-nod=2 t.py", "--nproc-per-node"),
         ("--redirect 3 t.py", "--redirects"),
         ("--standalon t.py", "--standalone"),
@@ -175,7 +175,7 @@ fn a_wrong_option_is_said_with_the_nearest_one() {
         ("--backnd nccl t.py", "--backend"),
         ("preflight --jsn", "--json"),
         ("preflight --fact-out f", "--facts-out"),
-        ("preflight --nproc_per_nod=2", "--nproc_per_node"),
+        ("preflight --nproc_per_nod=2", "--nproc-per-node"),
         ("explain --lst", "--list"),
         ("profile list --sysrot /x", "--sysroot"),
         ("profile show --efective h", "--effective"),
@@ -446,5 +446,14 @@ proptest! {
             Ok(_) => prop_assert!(first.is_some()),
             Err(error) => prop_assert_eq!(error.exit_code(), 2),
         }
+    }
+}
+
+#[test]
+fn what_may_have_been_meant_is_spelt_as_the_help_spells_it() {
+    for typed in ["--max_restart", "--max_restrts", "--log_dirr"] {
+        let said = message(&format!("{typed} 3 t.py"));
+        let (_, near) = said.split_once("did you mean `").expect("a suggestion");
+        assert!(near.starts_with("--") && !near.contains('_'), "{said}");
     }
 }

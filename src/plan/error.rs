@@ -130,7 +130,9 @@ impl Explain for PlanError {
                 "activate an environment, or name the interpreter with --python".to_owned()
             }
             Self::OtherHost { .. } => "leave --rdzv-endpoint out: one node needs none".to_owned(),
-            Self::NoGpu { hidden: false } => "--nproc auto falls back to CPUs".to_owned(),
+            Self::NoGpu { hidden: false } => {
+                "--nproc auto counts what there is, or else CPUs".to_owned()
+            }
             Self::NoGpu { hidden: true } => {
                 "CUDA_VISIBLE_DEVICES or HIP_VISIBLE_DEVICES hides those there are".to_owned()
             }
