@@ -102,7 +102,8 @@ pub(super) fn without_folder(
 ) {
     for Effective { key, origin, .. } in layers.asked() {
         let is_asked_for = match key {
-            _ if matches!(origin, Origin::Default(_)) => false,
+            // A profile may be for jobs with and without a folder.
+            _ if matches!(origin, Origin::Default(_) | Origin::File { .. }) => false,
             _ if key == keys::STOP_SIGNAL.path => true,
             _ if key == keys::PREEMPTION_GRACE.path => preemption.grace.is_some(),
             _ if key == keys::REQUEUE.path => preemption.requeue,
