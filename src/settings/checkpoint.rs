@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
-use super::layers::{Given, Layers};
+use super::layers::{Effective, Given, Layers, Origin};
 use super::spec::{CheckpointSpec, PreemptionSpec, RestartSpec};
 use super::{SettingsError, values};
 use crate::checkpoint::style;
@@ -91,6 +91,28 @@ pub(super) fn preemption(
         grace: grace.map(|given| given.parse(values::duration)).transpose()?,
         requeue: layers.flag(args.requeue, &keys::REQUEUE)?,
     })
+}
+
+/// Says what was asked for and does nothing: without a folder nobody can know what was saved, and a
+/// request to end is an ordinary one.
+pub(super) fn without_folder(
+    preemption: &PreemptionSpec,
+    layers: &Layers<'_>,
+    notes: &mut Vec<String>,
+) {
+    for Effective { key, origin, .. } in layers.asked() {
+        let is_asked_for = match key {
+            // A profile may be for jobs with and without a folder.
+            _ if matches!(origin, Origin::Default(_) | Origin::File { .. }) => false,
+            _ if key == keys::STOP_SIGNAL.path => true,
+            _ if key == keys::PREEMPTION_GRACE.path => preemption.grace.is_some(),
+            _ if key == keys::REQUEUE.path => preemption.requeue,
+            _ => false,
+        };
+        if is_asked_for {
+            notes.push(format!("{origin} has no effect: there is no checkpoint folder"));
+        }
+    }
 }
 
 /// Adds the signals of a preemption to those that end the job; the usual four always do.

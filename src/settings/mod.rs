@@ -57,6 +57,8 @@ pub fn resolve(args: &RunArgs, env: &Env, files: &Files) -> Result<LaunchSpec, S
     let checkpoint = checkpoint::folder(args, &layers, &mut notes)?;
     if checkpoint.is_some() {
         checkpoint::listen_for(&preemption, &mut extra_end_signals);
+    } else {
+        checkpoint::without_folder(&preemption, &layers, &mut notes);
     }
     Ok(LaunchSpec {
         target: target(args, &layers)?,

@@ -217,6 +217,13 @@ fn what_needs_a_folder_is_said_without_one() {
     let none = "has no effect: there is no checkpoint folder";
     assert_eq!(notes(&["--resume-arg", "--a {path}"]), [format!("--resume-arg {none}")]);
     assert_eq!(notes(&["--resume-style", "hf"]), [format!("--resume-style {none}")]);
+    for words in [&["--stop-signal", "SIGUSR1"][..], &["--preemption-grace", "90s"], &["--requeue"]]
+    {
+        assert_eq!(notes(words), [format!("{} {none}", words[0])]);
+        assert_eq!(notes(&[words, &["--checkpoint-dir", "c"]].concat()), [""; 0]);
+    }
+    let said = with_profile("preemption: {grace: 2m, requeue: true}\n", &[]).notes;
+    assert!(!said.iter().any(|note| note.contains(none)), "{said:?}");
     let dir = ["--checkpoint-dir", "c"];
     let both = [&dir[..], &["--resume-style", "hf", "--resume-arg", "{path}"]].concat();
     assert_eq!(notes(&both), ["--resume-style has no effect: --resume-arg comes before it"]);
