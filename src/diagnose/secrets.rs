@@ -198,7 +198,7 @@ pub fn spans(text: &str) -> Vec<Range<usize>> {
 }
 
 /// The text with [`HIDDEN`] in place of these parts of it.
-fn replaced<'a>(text: Cow<'a, str>, find: impl Fn(&str) -> Vec<Range<usize>>) -> Cow<'a, str> {
+fn replaced(text: Cow<'_, str>, find: impl Fn(&str) -> Vec<Range<usize>>) -> Cow<'_, str> {
     // What has stars already keeps them all: a caret below it stays where it belongs.
     let is_hidden = |span: &Range<usize>| {
         !span.is_empty() && text[span.clone()].bytes().all(|byte| byte == b'*')
@@ -227,7 +227,7 @@ fn key_spans(text: &str) -> Vec<Range<usize>> {
     let start = text[..first].rfind("-----").unwrap_or(first);
     // Without a last line it reaches to the end.
     let end = if first == last { text.len() } else { last + PRIVATE_KEY.len() };
-    vec![start..end]
+    std::iter::once(start..end).collect()
 }
 
 /// `https://user:password@host`: the password, wherever it stands in a text.

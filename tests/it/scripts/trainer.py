@@ -87,7 +87,7 @@ plan = plans[min(attempt, len(plans) - 1)].split()
 if "helper" in plan and rank == 0:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     subprocess.Popen(["sleep", "600"])
-if "wait" in plan or "wait0" in plan and rank == 0:
+if "wait" in plan or ("wait0" in plan and rank == 0):
     for number in [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]:
         signal.signal(number, asked)
 done = f"seen/{attempt}-done"
