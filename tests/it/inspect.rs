@@ -66,7 +66,7 @@ fn what_is_whole_and_what_would_be_used() {
     checkpoints of deepspeed in runs, newest first
 
         name           step     size  age  verdict
-        global_step20    20  198 KiB  3 h  broken
+        global_step20    20  264 KiB  3 h  broken
             zero_pp_rank_1_mp_rank_00_optim_states.pt has no end record: it was cut
               off
       > global_step10    10  264 KiB  5 h  whole

@@ -389,8 +389,8 @@ fn what_only_a_profile_can_say_is_found_in_the_configuration_before_a_launch() {
     for said in ["`extends` has no meaning", "`match` has no meaning", "config.yaml:2:1", "^^^"] {
         assert!(lint.stdout.contains(said), "{said}: {}", lint.stdout);
     }
-    let list = with_config().args(["profile", "list"]).run().expect_code(0);
-    stderr_has(&list, &["`extends` has no meaning", "no launch starts with it"]);
+    let listed = with_config().args(["profile", "list"]).run().expect_code(0);
+    stderr_has(&listed, &["`extends` has no meaning", "no launch starts with it"]);
     // Elsewhere the same text is a profile.
     with_config().file("p.yaml", text).args(["profile", "lint", "p.yaml"]).run().expect_code(0);
 }
