@@ -22,9 +22,9 @@ use differences::DIFFERENCES;
 use table::{Row, rows};
 
 /// For the whole of torchrun's side, some minutes of work on a slow machine.
-const WHOLE: Duration = Duration::from_secs(400);
+const WHOLE: Duration = Duration::from_secs(900);
 /// For one launch.
-const ONE: Duration = Duration::from_secs(60);
+const ONE: Duration = Duration::from_secs(180);
 
 /// What was seen of one launch: the value of each thing that is compared.
 type Seen = BTreeMap<String, String>;

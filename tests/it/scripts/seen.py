@@ -51,7 +51,7 @@ def note(**more):
     os.rename(name + ".part", name + ".json")
 
 
-def together(bound=15.0):
+def together(bound=60.0):
     """Waits for the files of the others: no rank fails before all have been seen."""
     end = time.monotonic() + bound
     files = [
