@@ -187,11 +187,13 @@ pub fn choose(wanted: &Choose, between: impl Fn(Duration)) -> Result<Chosen, Str
             again.verdict == Verdict::Whole
         });
         if is_still_whole {
-            // Only now: what a round before this one had renamed would be told by nobody.
+            let tracker = match scan.chosen().filter(|_| wanted.by_tracker) {
+                Some(chosen) => settle_tracker(&chosen.found, wanted, &between, &mut io)?,
+                None => None,
+            };
+            // Only now: what was renamed before another round, or a refusal, would be told by nobody.
             let mut passed = passed_over(&scan, wanted, &mut io);
-            if let Some(chosen) = scan.chosen().filter(|_| wanted.by_tracker) {
-                passed.extend(settle_tracker(&chosen.found, wanted, &between, &mut io)?);
-            }
+            passed.extend(tracker);
             return Ok(Chosen { point: scan.chosen().map(Point::of), passed });
         }
     }

@@ -4,11 +4,11 @@
 //! counts the saves; scripts name others: `step_{N}`, `epoch_{N}`, and `checkpoint-{N}` as in the
 //! examples of Diffusers. Rank 0 writes models, optimizers, schedulers, samplers, the scaler, its
 //! random state and, last, the registered objects (`custom_checkpoint_{i}.pkl`); the other ranks
-//! write their random states, the scaler and the states of data loaders, and nobody waits for them. All but safetensors are from `torch.save`,
-//! whatever their names end with.
+//! write their random states, the scaler and the states of data loaders, and nobody waits for them.
+//! All but safetensors are from `torch.save`, whatever their names end with.
 //!
-//! - A1: `random_states_{r}.pkl` of every rank that saved ([`Savers`]) is there, and nothing that rank 0 writes before its
-//!   own is newer.
+//! - A1: `random_states_{r}.pkl` of every rank that saved ([`Savers`]) is there, and nothing that rank
+//!   0 writes before its own is newer.
 //! - A2: registered objects that the neighbour has must be there, too: `load_state` raises without
 //!   them. The first save of a job that was cut between them cannot be told from a whole one.
 //! - A3: without any optimizer it is weights.

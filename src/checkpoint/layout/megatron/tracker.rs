@@ -126,6 +126,24 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_renamed_where_the_tracker_cannot_be_put_right() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["model_optim_rng.pt", legacy::OPTIMIZER] {
+            torch(&folder.path().join("iter_0000010/mp_rank_00").join(name), &Item::Dict(vec![]));
+        }
+        let broken = folder.path().join("iter_0000020");
+        fs::create_dir_all(broken.join("mp_rank_00")).unwrap();
+        fs::create_dir(folder.path().join(TRACKER)).unwrap();
+        let path = folder.path().to_owned();
+        let request = Request { folder: path, layout: None, cx: Cx::default(), all: false };
+        let look = Look { request, deadline: Duration::from_secs(60) };
+        let wanted = Choose { look, others_write: false, quarantine: true, by_tracker: true };
+        let refused = choose(&wanted, |_| ()).unwrap_err();
+        assert!(refused.contains("it cannot be written anew"), "{refused}");
+        assert!(broken.exists(), "it would be told by nobody");
+    }
+
+    #[test]
     fn ranks_start_only_where_the_tracker_is_not_against_it() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["model_optim_rng.pt", legacy::OPTIMIZER] {
