@@ -1,12 +1,11 @@
 //! What cannot be started: a clear message, a documented exit code, nothing left behind.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::doubles::{called_by, doubles, fake_rank, launch, marker, none_left};
+use crate::doubles::{assert_none_left, called_by, doubles, fake_rank, launch, marker};
 use crate::harness::{End, Job, nvlaunch, venv};
 
 const OK: &str = "print('fine')";
@@ -161,7 +160,7 @@ fn a_command_line_that_is_too_long_is_refused() {
     assert!(!text.contains("panicked"), "{text}");
     assert_eq!(end.code, Some(71), "{text}");
     assert!(text.to_lowercase().contains("argument list too long"), "{text}");
-    none_left(&marker, &BTreeSet::new()).expect("nothing is left");
+    assert_none_left(&marker);
 }
 
 #[test]
@@ -196,7 +195,7 @@ fn a_limit_on_processes_is_said() {
     assert!(!end.stderr.contains("panicked"), "{}", end.stderr);
     assert!(end.stderr.contains("cannot start"), "{}", end.stderr);
     assert!(end.stderr.contains("hint: a limit on processes"), "{}", end.stderr);
-    none_left(&marker, &BTreeSet::new()).expect("nothing is left");
+    assert_none_left(&marker);
 }
 
 #[test]

@@ -84,6 +84,17 @@ pub fn alive_of(marker: &str, others: &BTreeSet<i32>) -> Vec<i32> {
     all
 }
 
+/// Nothing is left where nvlaunch ended by itself: it goes last, so the first look must find nobody.
+#[track_caller]
+pub fn assert_none_left(marker: &str) {
+    let words = |pid: i32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        format!("{pid} {}", String::from_utf8_lossy(&words).replace('\0', " "))
+    };
+    let left: Vec<String> = alive_of(marker, &BTreeSet::new()).into_iter().map(words).collect();
+    assert!(left.is_empty(), "left by nvlaunch: {left:#?}");
+}
+
 /// Looks until nothing is left; how long that took, or what is left for good.
 pub fn none_left(marker: &str, others: &BTreeSet<i32>) -> Result<Duration, String> {
     let since = Instant::now();

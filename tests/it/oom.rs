@@ -1,9 +1,7 @@
 //! A rank that the kernel's OOM killer ended is reported as that, with the evidence.
 
-use std::collections::BTreeSet;
-
 use crate::cgroup::Cgroup;
-use crate::doubles::{alone, called_by, launch, marker, none_left, report};
+use crate::doubles::{alone, assert_none_left, called_by, launch, marker, report};
 use crate::harness::{Job, SOON};
 
 fn in_cgroup(group: &Cgroup, marker: &str, more: &[&str], script: &str) -> Job {
@@ -33,7 +31,7 @@ fn a_rank_killed_for_want_of_memory_is_reported_with_evidence() {
     let _alone = alone();
     let job = in_cgroup(&group, &marker, &[], "rank 1 [ eat 400 ] wait").start();
     let end = job.end_within(SOON).expect_code(137);
-    none_left(&marker, &BTreeSet::new()).expect("none");
+    assert_none_left(&marker);
     let report = report(&end);
     let failure = &report["failure"];
     assert_eq!(failure["rank"], 1, "{report:#}");

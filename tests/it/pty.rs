@@ -1,12 +1,11 @@
 //! On a terminal: Ctrl-C at any moment, Ctrl-Z, and `breakpoint()`.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::doubles::{fake_rank, marker, none_left, words};
+use crate::doubles::{assert_none_left, fake_rank, marker, words};
 use crate::harness::{Job, nvlaunch, venv};
 
 const DRIVER: &str = include_str!("pty_driver.py");
@@ -51,7 +50,7 @@ fn ctrl_c_at_any_moment_ends_with_130_and_leaves_nothing() {
         assert!(is_before || end["code"] == 130, "after {delay} s: {end:#}");
         let output = end["output"].as_str().expect("a text");
         assert!(!output.contains("failed first"), "after {delay} s: {output}");
-        none_left(&marker, &BTreeSet::new()).expect("nothing is left");
+        assert_none_left(&marker);
     }
     println!("Ctrl-C: {before} moments before nvlaunch listened, {after} after");
 }
@@ -69,7 +68,7 @@ fn ctrl_z_stops_the_job_and_it_goes_on() {
     ]);
     let end = on_terminal(Job::new(), &steps, &args);
     assert_eq!(end["code"], 130, "{end:#}");
-    none_left(&marker, &BTreeSet::new()).expect("nothing is left");
+    assert_none_left(&marker);
 }
 
 #[test]

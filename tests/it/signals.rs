@@ -1,12 +1,11 @@
 //! Signals: passed on as they came, the grace, the scope, notices, and callers with odd habits.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::doubles::{called_by, launch, marker, none_left, pids, report, send};
+use crate::doubles::{assert_none_left, called_by, launch, marker, pids, report, send};
 use crate::harness::{End, Job, SOON, is_alive, wait_until};
 
 const REPORT: [&str; 2] = ["--json-report", "report.json"];
@@ -18,10 +17,6 @@ fn options<'a>(more: &[&'a str]) -> Vec<&'a str> {
 /// What the report says of another rank than the suspect.
 fn other(end: &End) -> Value {
     report(end)["others"][0].clone()
-}
-
-fn assert_none_left(marker: &str) {
-    none_left(marker, &BTreeSet::new()).expect("nothing is left");
 }
 
 #[test]

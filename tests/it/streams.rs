@@ -1,10 +1,9 @@
 //! Standard streams that are closed, left, or read by nobody never stop the job (S8).
 
-use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::doubles::{called_by, launch, marker, none_left};
+use crate::doubles::{assert_none_left, called_by, launch, marker};
 use crate::harness::{SOON, is_alive, wait_until};
 
 #[test]
@@ -21,7 +20,7 @@ pub fn closed_streams_do_not_matter() {
             assert!(!end.stderr.contains("panicked"), "{close}: {}", end.stderr);
             let report = crate::doubles::report(&end);
             assert_eq!(report["exit_code"], code, "{close}");
-            none_left(&marker, &BTreeSet::new()).expect("none left");
+            assert_none_left(&marker);
         }
     }
 }
@@ -57,5 +56,5 @@ pub fn a_reader_that_does_not_read_does_not_end_or_hold_the_job() {
     assert!(end.stderr.contains("not shown on stdout"), "{}", end.stderr);
     // The folder of a run that ended well is gone, and is not named.
     assert!(!end.stderr.contains("run folder") && end.left_in_tmp().is_empty(), "{}", end.stderr);
-    none_left(&marker, &BTreeSet::new()).expect("nothing is left");
+    assert_none_left(&marker);
 }
