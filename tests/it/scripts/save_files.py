@@ -56,6 +56,15 @@ folder("twice", thread_count=2)
 folder("over", thread_count=2)
 
 
+def let_time_pass():
+    """Two saves within 2 ms cannot be told apart, and the clock of a busy machine takes steps."""
+    index, probe = top / "over" / ".metadata", top / "probe"
+    passed = 0
+    while passed < 50_000_000:
+        probe.write_text("now")
+        passed = probe.stat().st_mtime_ns - index.stat().st_mtime_ns
+
+
 class Killed(dcp.FileSystemWriter):
     """Ends where a save is killed: its shards are written, its index is not."""
 
@@ -63,5 +72,6 @@ class Killed(dcp.FileSystemWriter):
         os._exit(0)
 
 
+let_time_pass()
 items = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": 8}
 dcp.save(items, storage_writer=Killed(top / "over", thread_count=2), no_dist=True)
